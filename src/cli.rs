@@ -1,0 +1,196 @@
+//! The command line: one file per verb, named after it.
+//!
+//! A verb that changes something drops a command file, as a shell script would; a verb that reads only reads files and needs no
+//! daemon. stdout is data, stderr is talk. Exit codes: 0 done, 1 the answer is no, 2 an error; a broken pipe is success.
+
+mod cancel;
+mod daemon;
+mod doctor;
+mod events;
+mod hold;
+mod init;
+mod logs;
+mod ls;
+mod note;
+mod release;
+mod rerank;
+mod run;
+mod say;
+mod show;
+mod status;
+mod submit;
+mod wait;
+
+mod asking;
+mod dropping;
+mod find;
+mod interrupt;
+mod output;
+mod pending;
+mod runs;
+mod series;
+mod shown;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::daemon::DaemonError;
+use crate::escape;
+use crate::refusal::Refusal;
+use crate::spool::{self, Spool, SpoolError};
+use crate::store::StoreError;
+
+/// The answer of a verb that is not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+}
+
+/// Why a verb could not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked about is not there: the answer is no.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+/// A job spooler whose interface is a directory: drop a file, and a job runs
+///
+/// Exit codes: 0 done, 1 the answer is no, 2 an error.
+#[derive(Parser)]
+#[command(name = "gitspool", version, max_term_width = 100)]
+struct Arguments {
+    /// The spool; else $GITSPOOL_DIR, else the nearest .gitspool upwards, else the user's own
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
+    spool: Option<PathBuf>,
+    /// Print one JSON object per line, with the field names of the files
+    #[arg(long, global = true, display_order = 901)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Init(init::Arguments),
+    Daemon(daemon::Arguments),
+    Submit(submit::Arguments),
+    Run(run::Arguments),
+    Ls(ls::Arguments),
+    Show(show::Arguments),
+    Logs(logs::Arguments),
+    Events(events::Arguments),
+    Wait(wait::Arguments),
+    Cancel(cancel::Arguments),
+    Hold(hold::Arguments),
+    Release(release::Arguments),
+    Rerank(rerank::Arguments),
+    Say(say::Arguments),
+    Note(note::Arguments),
+    Status(status::Arguments),
+    Doctor(doctor::Arguments),
+}
+
+/// What every verb gets: where the spool is to be found, and how to print.
+pub(crate) struct Context {
+    spool: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
+impl Context {
+    /// Where the spool is, or would be.
+    pub(crate) fn root(&self) -> Result<PathBuf, CliError> {
+        let here = std::env::current_dir().map_err(|error| {
+            CliError::Usage(format!("the current folder is gone: {error}; go to one that is there"))
+        })?;
+        Ok(spool::find(self.spool.as_deref(), &here)?)
+    }
+
+    pub(crate) fn open(&self) -> Result<Spool, CliError> {
+        Ok(spool::open(&self.root()?)?)
+    }
+
+    /// Tells that nothing will happen for now, and why.
+    pub(crate) fn no_daemon(&self, what: &str) {
+        let option =
+            self.spool.as_ref().map(|spool| format!(" --spool {}", spool.display())).unwrap_or_default();
+        talk(&format!("gitspool: no daemon runs: {what}; start one with `gitspool{option} daemon`"));
+    }
+}
+
+/// Writes data to stdout, with what could steer a terminal escaped.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    write_raw(escape::lines(text).as_bytes())
+}
+
+/// Writes bytes to stdout as they are.
+pub(crate) fn write_raw(bytes: &[u8]) -> Result<(), CliError> {
+    io::stdout().write_all(bytes).map_err(CliError::Stdout)
+}
+
+/// Writes a value as one line of JSON.
+pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).expect("because records have string keys");
+    write_raw(format!("{}\n", escape::json(&text)).as_bytes())
+}
+
+/// Says something to the person at the terminal.
+pub(crate) fn talk(text: &str) {
+    // Nobody listens, and the answer does not depend on it.
+    let _ = writeln!(io::stderr(), "{}", escape::lines(text));
+}
+
+pub(crate) fn main() -> ExitCode {
+    let Arguments { spool, json, verb } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let context = Context { spool, json };
+    let answer = match verb {
+        Verb::Init(arguments) => init::run(&context, arguments),
+        Verb::Daemon(arguments) => daemon::run(&context, arguments),
+        Verb::Submit(arguments) => submit::run(&context, arguments),
+        Verb::Run(arguments) => run::run(&context, arguments),
+        Verb::Ls(arguments) => ls::run(&context, &arguments),
+        Verb::Show(arguments) => show::run(&context, &arguments),
+        Verb::Logs(arguments) => logs::run(&context, &arguments),
+        Verb::Events(arguments) => events::run(&context, &arguments),
+        Verb::Wait(arguments) => wait::run(&context, &arguments),
+        Verb::Cancel(arguments) => cancel::run(&context, &arguments),
+        Verb::Hold(arguments) => hold::run(&context, &arguments),
+        Verb::Release(arguments) => release::run(&context, &arguments),
+        Verb::Rerank(arguments) => rerank::run(&context, &arguments),
+        Verb::Say(arguments) => say::run(&context, &arguments),
+        Verb::Note(arguments) => note::run(&context, arguments),
+        Verb::Status(arguments) => status::run(&context, &arguments),
+        Verb::Doctor(arguments) => doctor::run(&context, &arguments),
+    };
+    match answer.and_then(|answer| io::stdout().flush().map_err(CliError::Stdout).map(|()| answer)) {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(CliError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            talk(&format!("gitspool: {error}"));
+            ExitCode::from(if matches!(error, CliError::NotFound(_)) { 1 } else { 2 })
+        }
+    }
+}

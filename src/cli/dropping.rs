@@ -1,0 +1,30 @@
+//! Dropping a command file into the inbox, as every verb does that changes something.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::CliError;
+use crate::clock;
+use crate::command;
+use crate::layout::Layout;
+use crate::store;
+
+/// A dropped command.
+pub(super) struct Dropped {
+    /// The file's name, and its receipt's.
+    pub(super) name: String,
+}
+
+/// Checks a command as the daemon would, and drops it, durably: it survives a power cut even with no daemon running.
+pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, CliError> {
+    let bytes = serde_json::to_vec(value).expect("because a JSON value has string keys");
+    let name = format!("{}.json", clock::new_id());
+    command::parse(&name, &bytes).map_err(CliError::Refused)?;
+    let (aside, path): (PathBuf, PathBuf) = (layout.dropping(&name), layout.dropped(&name));
+    let file = store::create_new(&aside, &bytes, 0o600)?;
+    store::at("sync", &aside, file.sync_all())?;
+    store::rename(&aside, &path)?;
+    store::sync_parent(&path)?;
+    Ok(Dropped { name })
+}

@@ -1,0 +1,275 @@
+//! `gitspool ls`
+
+use serde_json::{Value, json};
+
+use super::find::{self, Found, Place};
+use super::{Answer, CliError, Context, print, print_json, runs, shown, talk};
+use crate::clock;
+use crate::command;
+use crate::id::{Name, Rank};
+use crate::layout::Layout;
+use crate::lock;
+use crate::record::Record;
+use crate::redact;
+use crate::spec::Spec;
+use crate::store;
+use crate::time::Timestamp;
+
+/// What a state may be called: a folder's name, an outcome, or all that ended.
+const STATES: [&str; 13] = [
+    "held",
+    "ready",
+    "active",
+    "ended",
+    "done",
+    "succeeded",
+    "failed",
+    "signalled",
+    "timed_out",
+    "cancelled",
+    "interrupted",
+    "lost",
+    "blocked",
+];
+
+/// List tasks in the order of dispatch: those that run, those that are ready, those that are held
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Only those of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<Name>,
+    /// Only those in this state: a folder's name, an outcome, or `ended`
+    #[arg(long, value_parser = STATES)]
+    state: Option<String>,
+    /// Only those for this work item
+    #[arg(long)]
+    item: Option<String>,
+    /// Also those that have ended, the newest first
+    #[arg(long, conflicts_with = "state")]
+    all: bool,
+    /// List runs, the newest first, and not tasks
+    #[arg(long, conflicts_with_all = ["queue", "state", "all"])]
+    runs: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+/// A task as a row.
+struct Row {
+    found: Found,
+    spec: Option<Spec>,
+    last: Option<Record>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
+    let layout = context.open()?.layout;
+    if arguments.runs {
+        return list_runs(context, &layout, arguments);
+    }
+    if let Some(queue) = &arguments.queue
+        && !find::queues(&layout)?.contains(queue)
+    {
+        let queues = layout.queues();
+        return Err(CliError::NotFound(format!("there is no queue {queue} in {}", queues.display())));
+    }
+    let mut rows = Rows { layout: &layout, arguments, rows: Vec::new(), more: false };
+    let state = arguments.state.as_deref();
+    if state.is_none_or(|state| matches!(state, "held" | "ready" | "active")) {
+        find::live(&layout)?.into_iter().try_for_each(|found| rows.add(found).map(drop))?;
+    }
+    if arguments.all || state.is_some_and(|state| !matches!(state, "held" | "ready" | "active")) {
+        rows.add_ended()?;
+    }
+    let Rows { rows, more, .. } = rows;
+    if context.json {
+        rows.iter().try_for_each(|row| print_json(&row.value()))?;
+    } else if !rows.is_empty() {
+        let now = clock::now();
+        let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
+        print(&shown::table(&["ID", "STATE", "RANK", "QUEUE", "NAME", "SINCE", "WHAT"], &cells))?;
+    }
+    tell_more(more, arguments.limit);
+    tell_waiting(context, &layout)?;
+    Ok(Answer::Yes)
+}
+
+/// Tells of what is not admitted, for want of a daemon.
+fn tell_waiting(context: &Context, layout: &Layout) -> Result<(), CliError> {
+    let names = store::names(&layout.inbox())?;
+    let waiting = names.iter().filter(|name| !command::is_in_the_making(name)).count();
+    if waiting > 0 && !lock::is_held(layout.root())? {
+        context.no_daemon(&format!("{waiting} files wait in the inbox"));
+    }
+    Ok(())
+}
+
+fn tell_more(more: bool, limit: usize) {
+    if more {
+        talk(&format!("gitspool: these are the first {limit}; --limit N shows more"));
+    }
+}
+
+/// The rows so far.
+struct Rows<'a> {
+    layout: &'a Layout,
+    arguments: &'a Arguments,
+    rows: Vec<Row>,
+    /// Whether there would be more than were asked for.
+    more: bool,
+}
+
+impl Rows<'_> {
+    /// Adds a task, if it is one that was asked for; tells whether there is room for another.
+    fn add(&mut self, found: Found) -> Result<bool, CliError> {
+        if self.arguments.queue.as_ref().is_some_and(|queue| *queue != found.queue) {
+            return Ok(true);
+        }
+        let Some((found, spec)) = self.read(found)? else { return Ok(true) };
+        let item = spec.as_ref().and_then(|spec| spec.item.as_ref());
+        if self.arguments.item.is_some() && item != self.arguments.item.as_ref() {
+            return Ok(true);
+        }
+        let last = match found.place {
+            Place::Active(_) | Place::Ended(_) => runs::last(self.layout, found.task)?,
+            Place::Held | Place::Ready(_) => None,
+        };
+        let row = Row { found, spec, last };
+        if !row.is_in(self.arguments.state.as_deref()) {
+            return Ok(true);
+        }
+        self.more = self.rows.len() >= self.arguments.limit;
+        if !self.more {
+            self.rows.push(row);
+        }
+        Ok(!self.more)
+    }
+
+    /// Reads a task's file, and looks for it anew when it has moved on; `None` when it is gone.
+    fn read(&self, found: Found) -> Result<Option<(Found, Option<Spec>)>, CliError> {
+        if found.path.is_file() {
+            let spec = find::spec(&found)?;
+            return Ok(Some((found, spec)));
+        }
+        let Some(found) = find::exact(self.layout, found.task)? else { return Ok(None) };
+        let spec = find::spec(&found)?;
+        Ok(Some((found, spec)))
+    }
+
+    fn add_ended(&mut self) -> Result<(), CliError> {
+        for date in find::ended_dates(self.layout)? {
+            for found in find::ended_on(self.layout, &date)? {
+                let seen = self.rows.iter().any(|row| row.found.task == found.task);
+                if !seen && !self.add(found)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    fn word(&self) -> &'static str {
+        runs::state_word(&self.found, self.last.as_ref())
+    }
+
+    fn is_in(&self, state: Option<&str>) -> bool {
+        let Some(state) = state else { return true };
+        let folder = self.found.place.word();
+        (state == "ended" && self.found.place.is_ended()) || state == folder || state == self.word()
+    }
+
+    fn rank(&self) -> Option<Rank> {
+        match self.found.place {
+            Place::Ready(rank) => Some(rank),
+            Place::Held | Place::Active(_) | Place::Ended(_) => None,
+        }
+    }
+
+    /// Since when it is where it is, as far as its files tell.
+    fn since(&self) -> Timestamp {
+        let run = self.last.as_ref().map(|last| last.finished_at.unwrap_or(last.started_at));
+        run.unwrap_or_else(|| self.found.task.made_at())
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let spec = self.spec.as_ref();
+        let name = spec.and_then(|spec| spec.name.as_ref()).map(ToString::to_string);
+        let cells = [
+            shown::short(self.found.task),
+            self.word().to_owned(),
+            self.rank().map(|rank| rank.to_string()).unwrap_or_default(),
+            self.found.queue.to_string(),
+            name.unwrap_or_default(),
+            shown::age(self.since(), now),
+            spec.map_or_else(|| "(its file cannot be read)".to_owned(), shown::work),
+        ];
+        cells.into()
+    }
+
+    fn value(&self) -> Value {
+        let last = self.last.as_ref();
+        let mut value = json!({
+            "task": self.found.task,
+            "state": self.word(),
+            "queue": self.found.queue,
+            "path": self.found.path,
+            "submitted_at": self.found.task.made_at(),
+            "spec": self.spec,
+        });
+        let optional: [(&str, Option<Value>); 4] = [
+            ("rank", self.rank().map(|rank| u8::from(rank).into())),
+            ("run", last.map(|last| last.run.to_string().into())),
+            ("started_at", last.map(|last| last.started_at.to_string().into())),
+            ("finished_at", last.and_then(|last| last.finished_at).map(|at| at.to_string().into())),
+        ];
+        for (key, given) in optional {
+            if let Some(given) = given {
+                value[key] = given;
+            }
+        }
+        redact::value(&mut value);
+        value
+    }
+}
+
+fn list_runs(context: &Context, layout: &Layout, arguments: &Arguments) -> Result<Answer, CliError> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut more = false;
+    for run in runs::all(layout)? {
+        let Some(record) = runs::record(layout, run)? else { continue };
+        if arguments.item.is_some() && record.item != arguments.item {
+            continue;
+        }
+        more = records.len() >= arguments.limit;
+        if more {
+            break;
+        }
+        records.push(record);
+    }
+    records.sort_by_key(|record| std::cmp::Reverse((record.started_at, record.run)));
+    if context.json {
+        records.iter().try_for_each(|record| print_json(&runs::shown(record)))?;
+    } else if !records.is_empty() {
+        let now = clock::now();
+        let cells: Vec<Vec<String>> = records.iter().map(|record| run_cells(record, now)).collect();
+        print(&shown::table(&["RUN", "OUTCOME", "ITEM", "STARTED", "TOOK", "BRANCH", "SUMMARY"], &cells))?;
+    }
+    tell_more(more, arguments.limit);
+    Ok(Answer::Yes)
+}
+
+fn run_cells(record: &Record, now: Timestamp) -> Vec<String> {
+    let branch = record.workspace.as_ref().and_then(|workspace| workspace.branch.clone());
+    let cells = [
+        format!("{}.{}", shown::short(record.run.task), record.run.attempt),
+        runs::status_word(record).to_owned(),
+        record.item.clone().unwrap_or_default(),
+        format!("{} ago", shown::age(record.started_at, now)),
+        shown::lasted(record.finished_at.unwrap_or(now).since(record.started_at)),
+        branch.unwrap_or_default(),
+        shown::clip(&redact::text(record.summary.as_deref().unwrap_or_default()), 60),
+    ];
+    cells.into()
+}

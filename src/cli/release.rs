@@ -1,0 +1,18 @@
+//! `gitspool release`
+
+use serde_json::json;
+
+use super::asking::ask;
+use super::{Answer, CliError, Context};
+
+/// Let a held task start when its turn comes
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Its id, the end of it, or its name
+    #[arg(value_name = "ID")]
+    task: String,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
+    ask(context, &context.open()?.layout, &arguments.task, json!({"type": "release"}))
+}

@@ -1,0 +1,206 @@
+//! `gitspool show`
+
+use serde_json::{Value, json};
+
+use super::find::{self, Found, Place};
+use super::run::because;
+use super::{Answer, CliError, Context, print, print_json, runs, shown};
+use crate::clock;
+use crate::id::RunId;
+use crate::layout::Layout;
+use crate::record::Record;
+use crate::redact;
+use crate::spec::{Spec, Work};
+use crate::time::Timestamp;
+
+/// Show all that is known of a task: what it is, where it stands, and its runs
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The id of a task or a run, the end of it, or a name
+    #[arg(value_name = "ID")]
+    task: String,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
+    let layout = context.open()?.layout;
+    let target = find::target(&layout, &arguments.task)?;
+    let found = target.found;
+    let wanted = |run: &RunId| target.attempt.is_none_or(|attempt| attempt == run.attempt);
+    let mut records = Vec::new();
+    for run in runs::of_task(&layout, found.task).into_iter().filter(wanted) {
+        records.extend(runs::record(&layout, run)?);
+    }
+    if let (Some(attempt), []) = (target.attempt, &records[..]) {
+        return Err(CliError::NotFound(format!("task {} has no run {attempt}", found.task)));
+    }
+    let spec = find::spec(&found)?;
+    let word = runs::state_word(&found, runs::last(&layout, found.task)?.as_ref());
+    if context.json {
+        print_json(&value(&found, spec.as_ref(), word, &records))?;
+    } else {
+        print(&text(&layout, &found, spec.as_ref(), word, &records, clock::now()))?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn value(found: &Found, spec: Option<&Spec>, word: &str, records: &[Record]) -> Value {
+    let mut value = json!({
+        "task": found.task,
+        "state": word,
+        "queue": found.queue,
+        "path": found.path,
+        "submitted_at": found.task.made_at(),
+        "spec": spec,
+    });
+    match &found.place {
+        Place::Ready(rank) => value["rank"] = u8::from(*rank).into(),
+        Place::Active(host) => value["host"] = host.to_string().into(),
+        Place::Held | Place::Ended(_) => {}
+    }
+    redact::value(&mut value);
+    value["runs"] = records.iter().map(runs::shown).collect();
+    value
+}
+
+/// Lines of a key and its value; a value of several lines goes on below it.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, key: &str, value: impl AsRef<str>) {
+        let value = value.as_ref().trim_end();
+        if !value.is_empty() {
+            let value = value.replace('\n', "\n              ");
+            self.0.push_str(&format!("{key:<12}  {value}\n"));
+        }
+    }
+
+    fn add_some<T: ToString>(&mut self, key: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.add(key, value.to_string());
+        }
+    }
+}
+
+fn text(
+    layout: &Layout,
+    found: &Found,
+    spec: Option<&Spec>,
+    word: &str,
+    records: &[Record],
+    now: Timestamp,
+) -> String {
+    let mut lines = Lines::default();
+    lines.add("task", found.task.to_string());
+    lines.add("state", word);
+    match &found.place {
+        Place::Ready(rank) => lines.add("rank", rank.to_string()),
+        Place::Active(host) => lines.add("host", host.to_string()),
+        Place::Held | Place::Ended(_) => {}
+    }
+    lines.add("queue", found.queue.to_string());
+    lines.add("submitted", moment(found.task.made_at(), now));
+    lines.add("file", found.path.display().to_string());
+    match spec {
+        Some(spec) => add_spec(&mut lines, spec),
+        None => lines.add("spec", "its file cannot be read"),
+    }
+    for record in records {
+        lines.0.push('\n');
+        add_run(&mut lines, layout, record, now);
+    }
+    lines.0
+}
+
+fn add_spec(lines: &mut Lines, spec: &Spec) {
+    lines.add_some("name", spec.name.as_ref());
+    lines.add_some("tenant", spec.tenant.as_ref());
+    lines.add_some("project", spec.project.as_ref());
+    lines.add_some("item", spec.item.as_ref());
+    let (key, work) = match spec.work() {
+        Work::Run(argv) => ("run", serde_json::to_string(argv).unwrap_or_default()),
+        Work::Shell(line) => ("shell", line.to_owned()),
+        Work::Script(text) => ("script", text.to_owned()),
+        Work::Prompt(text) => ("prompt", text.to_owned()),
+    };
+    lines.add(key, redact::text(&work));
+    lines.add_some("extra", spec.extra.as_deref().map(redact::text));
+    lines.add_some("agent", spec.agent.as_ref());
+    lines.add_some("directory", spec.directory.as_ref());
+    let workspace = serde_json::to_value(&spec.workspace).unwrap_or_default();
+    for (key, shown) in
+        [("kind", "workspace"), ("base", "  base"), ("branch", "  branch"), ("cleanup", "  cleanup")]
+    {
+        // What is said of every task says nothing.
+        if let Some(text) = workspace[key].as_str().filter(|text| *text != "never") {
+            lines.add(shown, text);
+        }
+    }
+    for (name, value) in &spec.env {
+        let value =
+            if redact::is_secret_name(name) { redact::HIDDEN.to_owned() } else { redact::text(value) };
+        lines.add("env", format!("{name}={value}"));
+    }
+    lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
+}
+
+fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) {
+    lines.add("run", record.run.to_string());
+    let evidence = record.evidence.as_ref().map(because).unwrap_or_default();
+    lines.add("  status", redact::text(&format!("{}{evidence}", runs::status_word(record))));
+    lines.add("  host", record.host.to_string());
+    lines.add("  started", moment(record.started_at, now));
+    if let Some(at) = record.finished_at {
+        lines.add(
+            "  finished",
+            format!("{} (took {})", moment(at, now), shown::lasted(at.since(record.started_at))),
+        );
+    }
+    if let Some(workspace) = &record.workspace {
+        lines.add("  workspace", workspace.path.display().to_string());
+        lines.add_some("  branch", workspace.branch.as_ref());
+        lines.add_some("  base", workspace.base_commit.as_ref());
+    }
+    if let Some(delivered) = &record.delivered {
+        lines.add_some("  head", delivered.head_commit.as_ref());
+        let (files, plus, minus) = (delivered.files_changed, delivered.insertions, delivered.deletions);
+        let clean = if delivered.dirty { ", dirty" } else { "" };
+        lines.add(
+            "  commits",
+            format!("{} ({files} files changed, +{plus} -{minus}){clean}", delivered.commits),
+        );
+        lines.add_some("  dirty", delivered.dirty_summary.as_deref().map(redact::text));
+        lines.add_some("  kept", delivered.kept_ref.as_ref());
+        lines.add("  removed", if delivered.removed { "the workspace is gone" } else { "" });
+    }
+    lines.add_some("  session", record.session.as_deref().map(redact::text));
+    lines.add_some("  summary", record.summary.as_deref().map(redact::text));
+    lines.add_some("  error", record.error.as_deref().map(redact::text));
+    lines.add("  files", layout.run(record.run).dir().display().to_string());
+}
+
+fn moment(at: Timestamp, now: Timestamp) -> String {
+    format!("{at} ({} ago)", shown::age(at, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_spec_are_hidden_in_both_forms() {
+        let spec = Spec {
+            run: Some(vec!["curl".into(), "https://me:hunter2@host/".into()]),
+            env: [("MY_TOKEN".into(), "abc".into()), ("PLAIN".into(), "here".into())].into(),
+            ..Spec::default()
+        };
+        let task = "01890a5d-ac96-774b-bcce-b302099a8001".parse().unwrap();
+        let queue = "default".parse().unwrap();
+        let found = Found { task, queue, place: Place::Held, path: "/x".into() };
+        let plain = text(&Layout::new("/s"), &found, Some(&spec), "held", &[], task.made_at());
+        for shown in [plain, value(&found, Some(&spec), "held", &[]).to_string()] {
+            assert!(!shown.contains("hunter2") && !shown.contains("abc"), "{shown}");
+            assert!(shown.contains("here") && shown.contains("MY_TOKEN"), "{shown}");
+        }
+    }
+}

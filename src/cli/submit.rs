@@ -1,0 +1,182 @@
+//! `gitspool submit`: the options of a task, and dropping it.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::asking::answer;
+use super::dropping::{Dropped, drop_command};
+use super::{Answer, CliError, Context, print, print_json, talk};
+use crate::clock;
+use crate::id::TaskId;
+use crate::spool::Spool;
+
+/// Submit a task, and print its id; it is durable then, and starts when a daemon runs and a slot is free
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) task: TaskArguments,
+    /// Wait until the daemon has admitted it, and fail when it is refused
+    #[arg(long)]
+    confirm: bool,
+}
+
+/// What a task is, on the command line.
+#[derive(clap::Args)]
+pub(crate) struct TaskArguments {
+    /// The program to run and its arguments
+    #[arg(last = true, value_name = "ARGV")]
+    argv: Vec<String>,
+    /// A line for /bin/sh -c
+    #[arg(long, value_name = "LINE")]
+    shell: Option<String>,
+    /// What an agent is asked to do
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The profile in agents/ that carries out a prompt
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Text that is added to the prompt
+    #[arg(long, value_name = "TEXT")]
+    extra: Option<String>,
+    /// A name for the task and its branch
+    #[arg(long)]
+    name: Option<String>,
+    /// The queue; `default` when absent
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// The work item (a card, an issue) that the task is for
+    #[arg(long)]
+    item: Option<String>,
+    /// Who it belongs to
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// The project that it is part of
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+    /// Its place in the order of dispatch, 0 to 99, the lowest first
+    #[arg(long)]
+    rank: Option<u8>,
+    /// Wait until it is released
+    #[arg(long)]
+    held: bool,
+    /// The place that the work is about; the current folder when absent
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Where it works: a worktree (the default in a repository), the directory itself, or none (a private folder)
+    #[arg(long, value_name = "KIND", value_parser = ["worktree", "directory", "none"])]
+    workspace: Option<String>,
+    /// The commit that a worktree starts from
+    #[arg(long, value_name = "REV")]
+    base: Option<String>,
+    /// The branch to make for a worktree
+    #[arg(long)]
+    branch: Option<String>,
+    /// What is removed at the end; uncommitted work is kept on a ref first
+    #[arg(long, value_name = "WHAT", value_parser = ["never", "worktree", "all"])]
+    cleanup: Option<String>,
+    /// A variable for the task's environment; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// End it as timed_out after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// How long its processes have between SIGTERM and SIGKILL
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+    /// Keep stdout and stderr in two files
+    #[arg(long)]
+    pub(super) apart: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, CliError> {
+    let spool = context.open()?;
+    let (task, dropped) = submit(&spool, arguments.task)?;
+    if arguments.confirm
+        && let Some(refusal) = answer(context, &spool.layout, &dropped)?.and_then(|receipt| receipt.refusal)
+    {
+        talk(&format!("gitspool: refused: {refusal}"));
+        return Ok(Answer::No);
+    }
+    if context.json {
+        print_json(&json!({"task": task}))?;
+    } else {
+        print(&format!("{task}\n"))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// Drops the command that submits a task, and returns the task's id.
+pub(super) fn submit(spool: &Spool, arguments: TaskArguments) -> Result<(TaskId, Dropped), CliError> {
+    let task = clock::new_id();
+    let command = command(task, arguments)?;
+    let dropped = drop_command(&spool.layout, &Value::Object(command))?;
+    Ok((task, dropped))
+}
+
+fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>, CliError> {
+    let works = [!arguments.argv.is_empty(), arguments.shell.is_some(), arguments.prompt.is_some()];
+    if works.iter().filter(|given| **given).count() != 1 {
+        let what = "say what to do, in one way: -- PROGRAM ARGUMENT..., --shell LINE or --prompt TEXT";
+        return Err(CliError::Usage(what.to_owned()));
+    }
+    let directory = directory(&arguments)?;
+    let mut workspace = Map::new();
+    put(&mut workspace, "kind", arguments.workspace);
+    put(&mut workspace, "base", arguments.base);
+    put(&mut workspace, "branch", arguments.branch);
+    put(&mut workspace, "cleanup", arguments.cleanup);
+    let mut command = Map::new();
+    put(&mut command, "type", Some("submit"));
+    put(&mut command, "id", Some(task.to_string()));
+    put(&mut command, "run", (!arguments.argv.is_empty()).then_some(arguments.argv));
+    put(&mut command, "shell", arguments.shell);
+    put(&mut command, "prompt", arguments.prompt);
+    put(&mut command, "agent", arguments.agent);
+    put(&mut command, "extra", arguments.extra);
+    put(&mut command, "name", arguments.name);
+    put(&mut command, "queue", arguments.queue);
+    put(&mut command, "item", arguments.item);
+    put(&mut command, "tenant", arguments.tenant);
+    put(&mut command, "project", arguments.project);
+    put(&mut command, "rank", arguments.rank);
+    put(&mut command, "held", arguments.held.then_some(true));
+    put(&mut command, "directory", directory);
+    put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));
+    put(&mut command, "env", environment(&arguments.env)?);
+    put(&mut command, "timeout_seconds", arguments.timeout);
+    put(&mut command, "grace_seconds", arguments.grace);
+    put(&mut command, "output", arguments.apart.then_some("apart"));
+    Ok(command)
+}
+
+fn put<T: Into<Value>>(map: &mut Map<String, Value>, key: &str, value: Option<T>) {
+    if let Some(value) = value {
+        map.insert(key.to_owned(), value.into());
+    }
+}
+
+/// The absolute path of the task's place; absent for the workspace `none`.
+fn directory(arguments: &TaskArguments) -> Result<Option<String>, CliError> {
+    if arguments.workspace.as_deref() == Some("none") && arguments.directory.is_none() {
+        return Ok(None);
+    }
+    let directory = arguments.directory.clone().unwrap_or_else(|| PathBuf::from("."));
+    let absolute = directory.canonicalize().map_err(|error| {
+        CliError::Usage(format!("the directory {} is not there: {error}", directory.display()))
+    })?;
+    absolute.into_os_string().into_string().map(Some).map_err(|path| {
+        CliError::Usage(format!("the directory {} has a name that is not UTF-8", path.display()))
+    })
+}
+
+fn environment(given: &[String]) -> Result<Option<Map<String, Value>>, CliError> {
+    let mut variables = Map::new();
+    for variable in given {
+        let Some((name, value)) = variable.split_once('=') else {
+            return Err(CliError::Usage(format!("--env {variable} has no value: write NAME=VALUE")));
+        };
+        variables.insert(name.to_owned(), value.into());
+    }
+    Ok((!variables.is_empty()).then_some(variables))
+}

@@ -1,0 +1,354 @@
+//! Commands: what a dropped file asks for. Pure: bytes in, a command or a refusal out.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::{NAME_RULE, Name, Rank, TaskId};
+use crate::json::{self, Shape};
+use crate::refusal::{Kind, Refusal};
+use crate::spec::{self, Spec};
+
+/// The largest command file, in bytes.
+pub(crate) const BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Submit(Box<Submit>),
+    /// Ends a task, whether it runs or not.
+    Cancel {
+        target: String,
+        reason: Option<String>,
+    },
+    /// Keeps a ready task from starting until it is released.
+    Hold {
+        target: String,
+    },
+    Release {
+        target: String,
+    },
+    Rerank {
+        target: String,
+        rank: Rank,
+    },
+    /// Speaks to the agent of a live run.
+    Say {
+        how: Say,
+        target: String,
+        text: String,
+    },
+    /// What an agent tells about its own run; the run is the one whose secret is given.
+    Note(Note),
+}
+
+/// A new task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Submit {
+    /// Chosen by who submits, so that a repeat is seen as one; made at admission when absent.
+    pub(crate) id: Option<TaskId>,
+    pub(crate) rank: Rank,
+    pub(crate) held: bool,
+    pub(crate) spec: Spec,
+}
+
+/// When an agent is to hear what is said to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Say {
+    /// Between two steps of the turn.
+    Steer,
+    /// After the turn.
+    FollowUp,
+    /// At once; the turn ends.
+    Interrupt,
+}
+
+/// An agent's word about its run.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) token: String,
+    /// A line for the run's log.
+    pub(crate) text: Option<String>,
+    /// What came of the run, in the agent's words.
+    pub(crate) summary: Option<String>,
+    /// The id of the agent's conversation.
+    pub(crate) session: Option<String>,
+}
+
+/// A command to one run, as the daemon writes it into the run's `commands/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum ToRun {
+    Cancel { reason: Option<String> },
+    Note { text: Option<String>, summary: Option<String>, session: Option<String> },
+}
+
+impl ToRun {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            ToRun::Cancel { .. } => "cancel",
+            ToRun::Note { .. } => "note",
+        }
+    }
+}
+
+/// The types of commands, as they stand in files.
+pub(crate) const TYPES: [&str; 9] =
+    ["submit", "cancel", "hold", "release", "rerank", "steer", "follow_up", "interrupt", "note"];
+
+impl Command {
+    /// The command's type, as it stands in files.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Command::Submit(_) => "submit",
+            Command::Cancel { .. } => "cancel",
+            Command::Hold { .. } => "hold",
+            Command::Release { .. } => "release",
+            Command::Rerank { .. } => "rerank",
+            Command::Say { how, .. } => how.kind(),
+            Command::Note(_) => "note",
+        }
+    }
+}
+
+impl Say {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Say::Steer => "steer",
+            Say::FollowUp => "follow_up",
+            Say::Interrupt => "interrupt",
+        }
+    }
+}
+
+/// What kind of command a file's name promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Script,
+    Prompt,
+}
+
+/// Whether a name in the inbox is not ours yet: hidden, a backup, or still being written.
+pub(crate) fn is_in_the_making(name: &str) -> bool {
+    name.starts_with('.') || [".tmp", ".part", ".swp", "~"].iter().any(|end| name.ends_with(end))
+}
+
+/// Reads a dropped file's name.
+pub(crate) fn form_of(name: &str) -> Result<Form, Refusal> {
+    if name.parse::<Name>().is_err() {
+        let safe: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .collect();
+        let safe: String = safe.trim_start_matches(['.', '-', '_']).chars().take(100).collect();
+        let refusal = Refusal::new(Kind::BadName, format!("{name:?} is not {NAME_RULE}"));
+        return Err(refusal.hint(format!("drop it as {safe:?}, say")));
+    }
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("json") => Ok(Form::Json),
+        Some("sh") => Ok(Form::Script),
+        Some("md") => Ok(Form::Prompt),
+        _ => {
+            let refusal = Refusal::new(Kind::BadExtension, format!("{name:?} tells no kind of command"));
+            Err(refusal.hint("name it .json (a command), .sh (a script) or .md (a prompt)"))
+        }
+    }
+}
+
+/// Reads a dropped file: its name tells the form, a task takes its name from it.
+pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Command, Refusal> {
+    let form = form_of(name)?;
+    if bytes.is_empty() {
+        return Err(Refusal::new(Kind::Empty, "the file is empty"));
+    }
+    let mut command = match form {
+        Form::Json => parse_json(bytes)?,
+        Form::Script => submit(Spec { script: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
+        Form::Prompt => submit(Spec { prompt: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
+    };
+    if let Command::Submit(submit) = &mut command
+        && submit.spec.name.is_none()
+    {
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        // A name that could be taken for an id would find another task, or none.
+        submit.spec.name = if stem.parse::<TaskId>().is_ok() { None } else { stem.parse().ok() };
+    }
+    Ok(command)
+}
+
+fn submit(spec: Spec) -> Result<Command, Refusal> {
+    spec.check()?;
+    Ok(Command::Submit(Box::new(Submit { spec, ..Submit::default() })))
+}
+
+const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
+const CANCEL: Shape = Shape(&[("type", None), ("target", None), ("reason", None)]);
+const RERANK: Shape = Shape(&[("type", None), ("target", None), ("rank", None)]);
+const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
+const NOTE: Shape =
+    Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
+
+fn parse_json(bytes: &[u8]) -> Result<Command, Refusal> {
+    let map = json::parse_object(bytes)?;
+    let kind = match map.get("type") {
+        Some(Value::String(kind)) => kind.as_str(),
+        Some(_) => return Err(Refusal::new(Kind::WrongType, "a type is a text").at("$.type")),
+        None if spec::WORK_KEYS.iter().any(|key| map.contains_key(*key)) => "submit",
+        None => return Err(missing_type(&map)),
+    };
+    match kind {
+        "submit" => parse_submit(map),
+        "cancel" => {
+            of_shape(map, &CANCEL).map(|Targeted { target, reason, .. }| Command::Cancel { target, reason })
+        }
+        "hold" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Hold { target }),
+        "release" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Release { target }),
+        "rerank" => of_shape(map, &RERANK).map(|Reranked { target, rank }| Command::Rerank { target, rank }),
+        "steer" => parse_say(map, Say::Steer),
+        "follow_up" => parse_say(map, Say::FollowUp),
+        "interrupt" => parse_say(map, Say::Interrupt),
+        "note" => of_shape(map, &NOTE).map(Command::Note),
+        other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
+    }
+}
+
+/// A command without a type is a submit whose work key was mistyped, or nothing that we know.
+fn missing_type(map: &Map<String, Value>) -> Refusal {
+    match json::check_keys(map, &spec::SUBMIT, "$") {
+        Err(refusal) if refusal.hint.as_ref().is_some_and(|hint| hint.starts_with("did you mean")) => refusal,
+        _ => {
+            let hint = "say {\"run\": [...]}, {\"shell\": ...}, {\"prompt\": ...}, or give a \"type\"";
+            Refusal::new(Kind::MissingKey, "the command says neither what to do nor its type")
+                .at("$")
+                .hint(hint)
+        }
+    }
+}
+
+fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
+    #[derive(Deserialize)]
+    struct Beside {
+        id: Option<TaskId>,
+        #[serde(default)]
+        rank: Rank,
+        #[serde(default)]
+        held: bool,
+    }
+    json::check_keys(&map, &spec::SUBMIT, "$")?;
+    map.remove("type");
+    let beside = ["id", "rank", "held"].into_iter().filter_map(|key| map.remove_entry(key)).collect();
+    let Beside { id, rank, held } = json::typed(beside)?;
+    let spec: Spec = json::typed(map).map_err(|refusal: Refusal| match refusal.path.as_deref() {
+        Some("$.run") => refusal.hint("write {\"run\": [\"make\", \"test\"]}, or {\"shell\": \"make test\"}"),
+        _ => refusal,
+    })?;
+    spec.check()?;
+    Ok(Command::Submit(Box::new(Submit { id, rank, held, spec })))
+}
+
+#[derive(Deserialize)]
+struct Targeted {
+    target: String,
+    reason: Option<String>,
+    #[serde(default)]
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Reranked {
+    target: String,
+    rank: Rank,
+}
+
+fn parse_say(map: Map<String, Value>, how: Say) -> Result<Command, Refusal> {
+    of_shape(map, &SAY).map(|Targeted { target, text, .. }| Command::Say { how, target, text })
+}
+
+fn of_shape<T: serde::de::DeserializeOwned>(map: Map<String, Value>, shape: &Shape) -> Result<T, Refusal> {
+    json::check_keys(&map, shape, "$")?;
+    json::typed(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Command, Refusal> {
+        parse("x.json", text.as_bytes())
+    }
+
+    fn kind_of(text: &str) -> Kind {
+        parsed(text).expect_err(text).kind
+    }
+
+    #[test]
+    fn the_short_forms_are_submits_named_after_their_file() {
+        for (name, text) in [
+            ("test.json", r#"{"run": ["make", "test"]}"#),
+            ("test.json", r#"{"prompt": "fix it"}"#),
+            ("test.json", r#"{"type": "submit", "shell": "make | tail"}"#),
+            ("test.sh", "make"),
+            ("test.md", "Fix it."),
+        ] {
+            let Ok(Command::Submit(submit)) = parse(name, text.as_bytes()) else { panic!("{text}") };
+            assert_eq!(submit.spec.name.unwrap().as_str(), "test");
+        }
+    }
+
+    #[test]
+    fn a_file_named_by_an_id_gives_its_task_no_name() {
+        let text = br#"{"run": ["true"]}"#;
+        let Ok(Command::Submit(submit)) = parse("01890a5d-ac96-774b-bcce-b302099a8001.json", text) else {
+            panic!()
+        };
+        assert_eq!(submit.spec.name, None);
+    }
+
+    #[test]
+    fn a_wrong_name_gets_the_one_it_probably_meant() {
+        for (text, meant) in [
+            (r#"{"type":"submitt","run":["a"]}"#, "submit"),
+            (r#"{"type":"Cancel","target":"x"}"#, "cancel"),
+            (r#"{"type":"followup","target":"x","text":"y"}"#, "follow_up"),
+            (r#"{"run":["a"],"timeout":5}"#, "timeout_seconds"),
+            (r#"{"run":["a"],"workspace":{"knd":"none"}}"#, "kind"),
+            (r#"{"promt":"a"}"#, "prompt"),
+        ] {
+            let hint = parsed(text).expect_err(text).hint.unwrap_or_default();
+            assert!(hint.contains(&format!("{meant:?}")), "{text}: {hint}");
+        }
+    }
+
+    #[test]
+    fn what_a_command_may_not_say_is_refused_by_its_kind() {
+        assert_eq!(kind_of(r#"{"run":["a"],"shell":"b"}"#), Kind::Conflict);
+        assert_eq!(kind_of(r#"{"run":[]}"#), Kind::InvalidValue);
+        assert_eq!(kind_of(r#"{"run":"make"}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"rank":100}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"name":"../x"}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"queue":"a/b"}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"id":"../../etc"}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"env":{"GITSPOOL_RUN":"x"}}"#), Kind::NotPermitted);
+        assert_eq!(kind_of(r#"{"run":["a"],"directory":"src"}"#), Kind::InvalidValue);
+        assert_eq!(kind_of(r#"{"run":["a"],"workspace":["none"]}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"run":["a"],"timeout_seconds":99999999999999999999}"#), Kind::WrongType);
+        assert_eq!(kind_of(r#"{"type":"cancel"}"#), Kind::MissingKey);
+        assert_eq!(kind_of("{}"), Kind::MissingKey);
+    }
+
+    #[test]
+    fn names_that_are_not_safe_or_tell_no_kind_are_refused() {
+        for (name, kind) in [
+            ("a b.json", Kind::BadName),
+            ("-x.json", Kind::BadName),
+            ("x\n.json", Kind::BadName),
+            ("x.txt", Kind::BadExtension),
+            ("x", Kind::BadExtension),
+        ] {
+            assert_eq!(form_of(name).unwrap_err().kind, kind, "{name}");
+        }
+        for name in [".x.json", "x.json~", "x.tmp", "x.json.part", "x.swp"] {
+            assert!(is_in_the_making(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The daemon: admits commands, decides what may start, starts supervisors, files away what ended.
+//!
+//! One thread decides and owns everything it decides about; it is the one that calls [`run`]. The other threads each
+//! wait for one thing: the inbox, the watcher, the signals, the checkpoint, and one for each live run. A batch of
+//! decisions becomes one durable write to the log; only then is anything done about it. Holds the lock on the spool's folder.
+
+mod admit;
+mod batch;
+mod checkpoint;
+mod hand;
+mod perform;
+mod restart;
+mod supervise;
+mod threads;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::event::{By, Event};
+use crate::id::{Name, RunId, TaskId};
+use crate::inbox::Inbox;
+use crate::input::Input;
+use crate::jsonl::Line;
+use crate::layout::Layout;
+use crate::lock;
+use crate::log::{Log, LogError};
+use crate::queue::{self, Queues};
+use crate::spool::{Spool, SpoolError};
+use crate::store::{self, StoreError};
+use crate::task;
+use crate::time::{Date, Moment, Timestamp};
+use crate::watch::{Watch, WatchError};
+
+use batch::{Decision, Told};
+
+/// How many inputs wait for the deciding thread before their sources do.
+const INPUTS_MAX: usize = 1024;
+/// How many inputs one batch takes.
+const BATCH_MAX: usize = 512;
+/// How often the queues' folders are looked through without a hint.
+const RESCAN_EVERY: Duration = Duration::from_secs(30);
+/// How long nothing has to happen before the tree is synced and a checkpoint written.
+const QUIET: Duration = Duration::from_secs(2);
+/// How many log lines make a checkpoint due even when it is never quiet.
+const LINES_BEFORE_CHECKPOINT: u64 = 10_000;
+/// How long a supervisor that could not be started waits for the next try.
+const START_AGAIN: Duration = Duration::from_secs(1);
+/// How long a supervisor without a run is kept for the next one.
+const SPARE_FOR: Duration = Duration::from_secs(5);
+/// How often a run may fail to begin before it is given up.
+const FALSE_STARTS_MAX: u32 = 5;
+/// How large the log grows before it is sealed.
+const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Why the daemon cannot work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    #[error("another daemon{pid} holds {}", spool.display())]
+    Held { pid: String, spool: PathBuf },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("admission stopped: {0}")]
+    Stopped(String),
+}
+
+/// What `.local/daemon.json` says, for people and `status`; nothing is decided by it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DaemonRecord {
+    pub(crate) pid: u32,
+    pub(crate) host: Name,
+    pub(crate) version: String,
+    pub(crate) started_at: Timestamp,
+    /// Why nothing is admitted or started any more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) stopped: Option<String>,
+}
+
+struct Daemon {
+    spool: Spool,
+    layout: Layout,
+    /// The spool's folder that we hold; another one at its path is none of ours.
+    identity: Option<(u64, u64)>,
+    host: Name,
+    log: Log<Event>,
+    /// The day of its last line.
+    log_day: Date,
+    /// The line up to which the tree was on disk at the last checkpoint.
+    checkpoint_seq: u64,
+    queues: Queues,
+    batch: Vec<Decision>,
+    /// Tasks that ended in this batch: what is known of them until their files are placed.
+    ended: HashMap<TaskId, queue::Live>,
+    /// For the threads that wait for something.
+    inputs: Sender<Input>,
+    /// Runs that a thread waits for.
+    waited_for: HashSet<RunId>,
+    /// Supervisors that carry out a run, by the run.
+    busy: HashMap<RunId, threads::Serving>,
+    /// Supervisors that have nothing to do, and since when.
+    idle: Vec<(Moment, threads::Serving)>,
+    supervisors_started: u64,
+    /// How often a run's supervisor ended before the run had begun.
+    false_starts: HashMap<RunId, u32>,
+    /// Runs to look at again, since their supervisor could not be started.
+    start_again: Vec<(Moment, TaskId)>,
+    /// Folders and files changed since the last checkpoint.
+    touched: BTreeSet<PathBuf>,
+    /// The same of the checkpoint that is being written.
+    in_checkpoint: BTreeSet<PathBuf>,
+    /// Tasks for which something that their state owes could not be done.
+    undone: HashSet<TaskId>,
+    /// Lines whose commands could not be answered.
+    unanswered: Vec<Line<Event>>,
+    /// Why running tasks are to be cancelled, until their runs are told.
+    cancel_reasons: HashMap<TaskId, String>,
+    checkpointer: Sender<checkpoint::Job>,
+    checkpointing: bool,
+    /// When it will have been quiet for long enough, if nothing more is decided.
+    quiet_at: Moment,
+    watch: Watch,
+    /// When the queues' folders are to be looked through.
+    look_at: Moment,
+    /// When the folders are to be watched anew: one that replaced another is not watched yet.
+    watch_again: Moment,
+    looked_for: Duration,
+    inbox_empty: bool,
+    record: DaemonRecord,
+}
+
+/// Runs the daemon of `spool` until it is asked to end, or, with `drain`, until nothing is left to do.
+///
+/// # Errors
+/// When another daemon holds the spool, or the log cannot be written any more.
+pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
+    let layout = spool.layout.clone();
+    let Some(_spool_lock) = lock::try_folder_patiently(layout.root())? else {
+        let holder =
+            daemon_record(&layout).map(|record| format!(" (pid {})", record.pid)).unwrap_or_default();
+        return Err(DaemonError::Held { pid: holder, spool: layout.root().to_owned() });
+    };
+    for folder in layout.folders() {
+        store::make_one_dir(&folder)?;
+    }
+    let host = spool.host()?;
+    let (inputs, input) = bounded(INPUTS_MAX);
+    let (look_at_inbox, inbox_hints) = bounded(1);
+    let (look_at_queues, queue_hints) = bounded(1);
+    let watch = Watch::new(layout.inbox(), look_at_inbox, look_at_queues)?;
+    let (checkpointer, jobs) = bounded(1);
+    let settle = Duration::from_millis(spool.settings.settle_ms);
+
+    // First of all: a daemon that is asked to end while it starts ends in order.
+    let _signals = threads::signals(inputs.clone())?;
+    let (mut daemon, claimed) = Daemon::restart(spool, host, inputs.clone(), checkpointer, watch)?;
+    let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone());
+    let checkpoint = threads::named("checkpoint", {
+        let (layout, inputs) = (layout.clone(), inputs);
+        move || checkpoint::run(&layout, &jobs, &inputs)
+    })?;
+    let _inbox = threads::named("inbox", move || inbox.run(&inbox_hints))?;
+    tracing::info!("watching {}", layout.inbox().display());
+    daemon.live(&input, &queue_hints, drain)?;
+    // The last checkpoint is written before the spool is given up: what a user does from now on is a user's doing.
+    drop((daemon, input));
+    checkpoint.join().map_err(|_| DaemonError::Stopped("the last checkpoint was not written".to_owned()))
+}
+
+/// Reads what the daemon that runs, or ran last, says of itself.
+pub(crate) fn daemon_record(layout: &Layout) -> Option<DaemonRecord> {
+    let bytes = store::read_if_there(&layout.daemon_record()).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+impl Daemon {
+    fn live(
+        &mut self,
+        input: &Receiver<Input>,
+        hints: &Receiver<()>,
+        drain: bool,
+    ) -> Result<(), DaemonError> {
+        loop {
+            self.start_what_may();
+            self.commit()?;
+            if drain && self.nothing_left() {
+                return self.end();
+            }
+            let patience = clock::monotonic().until(self.wake_at());
+            if patience.is_zero() {
+                // Before any input, so that a busy inbox does not keep it waiting.
+                self.time_passed()?;
+                continue;
+            }
+            let first = select! {
+                recv(input) -> first => first.ok(),
+                recv(hints) -> _ => { self.look_soon(); None },
+                default(patience) => None,
+            };
+            for next in first.into_iter().chain(input.try_iter().take(BATCH_MAX)) {
+                if matches!(next, Input::EndAsked) {
+                    self.commit()?;
+                    return self.end();
+                }
+                self.take(next);
+            }
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn wake_at(&self) -> Moment {
+        let checkpoint = self.checkpoint_is_due(1).then_some(self.quiet_at);
+        let again = self.start_again.iter().map(|(at, _)| *at);
+        let spare = self.idle.first().map(|(since, _)| *since + SPARE_FOR);
+        again.chain(checkpoint).chain(spare).fold(self.look_at, Moment::min)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Dropped { origin, asked } => {
+                self.inbox_empty = false;
+                self.admit(origin, asked);
+            }
+            Input::InboxEmpty => self.inbox_empty = true,
+            Input::RunEnded(run) => {
+                if let Some(serving) = self.busy.remove(&run) {
+                    self.idle.push((clock::monotonic(), serving));
+                }
+                self.waited_for.remove(&run);
+                self.look_at_run(run.task);
+            }
+            Input::SupervisorGone(number) => self.supervisor_gone(number),
+            Input::Checkpointed(result) => {
+                self.checkpointing = false;
+                match result {
+                    Ok(seq) => self.checkpoint_seq = seq,
+                    Err(error) => {
+                        tracing::error!("no checkpoint was written: {error}");
+                        // The next one owes these syncs too.
+                        self.touched.append(&mut self.in_checkpoint);
+                    }
+                }
+            }
+            Input::EndAsked => unreachable!("because the loop answers it"),
+        }
+    }
+
+    fn time_passed(&mut self) -> Result<(), DaemonError> {
+        let now = clock::monotonic();
+        let due: Vec<TaskId> =
+            self.start_again.extract_if(.., |(at, _)| *at <= now).map(|(_, task)| task).collect();
+        for task in due {
+            self.look_at_run(task);
+        }
+        // Without us to give it runs, an idle supervisor ends.
+        self.idle.retain(|(since, _)| *since + SPARE_FOR > now);
+        if self.look_at <= now {
+            self.look_at_queues()?;
+        }
+        if self.quiet_at <= now && self.checkpoint_is_due(1) {
+            self.checkpoint();
+        }
+        Ok(())
+    }
+
+    /// Has the queues' folders looked through soon: not at once, since most changes are our own, and looking takes the
+    /// longer the more lies there.
+    fn look_soon(&mut self) {
+        const SOON: Duration = Duration::from_millis(30);
+        let soon = clock::monotonic() + SOON.max(self.looked_for * 10);
+        self.look_at = self.look_at.min(soon);
+    }
+
+    /// Starts tasks while slots are free. What a user has moved away in this moment is left for the next look.
+    fn start_what_may(&mut self) {
+        for name in self.queues.names() {
+            let picked = self.pick(&name);
+            if picked.is_empty() || store::exists(&self.layout.paused(&name)) {
+                continue;
+            }
+            let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
+            for task in picked {
+                if new.contains(&task) || self.is_in_place(task) {
+                    let event = task::Event::Started { host: self.host.clone() };
+                    self.decide(task, &event, Told::by(By::Daemon));
+                } else {
+                    self.look_soon();
+                }
+            }
+        }
+    }
+
+    fn pick(&self, name: &Name) -> Vec<TaskId> {
+        let Some(queue) = self.queues.queue(name) else { return Vec::new() };
+        let mut taken = self.queues.taken_directories();
+        queue.pick(|task| {
+            let directory = self.queues.task(*task).and_then(|live| queue::own_directory(&live.spec));
+            directory.is_none_or(|directory| taken.insert(directory.to_owned()))
+        })
+    }
+
+    /// Whether so many lines wait for a checkpoint, and nothing stands in its way: it must not tell what no line tells
+    /// yet, nor pass over a line whose moves could not be made.
+    fn checkpoint_is_due(&self, lines: u64) -> bool {
+        let behind = self.log.last_seq() >= self.checkpoint_seq + lines;
+        behind && !self.checkpointing && self.batch.is_empty() && self.all_is_done()
+    }
+
+    /// Whether the tree shows all that the log says. A checkpoint says so, and the next start believes it.
+    fn all_is_done(&self) -> bool {
+        self.undone.is_empty() && self.unanswered.is_empty()
+    }
+
+    fn nothing_left(&self) -> bool {
+        let startable = |name: &Name| {
+            let ready = self
+                .queues
+                .queue(name)
+                .is_some_and(|queue| !queue.ready.is_empty() && queue.settings.slots > 0);
+            ready && !store::exists(&self.layout.paused(name))
+        };
+        let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
+        self.inbox_empty && !self.queues.names().iter().any(|name| active(name) || startable(name))
+    }
+
+    fn end(&mut self) -> Result<(), DaemonError> {
+        self.batch.push(Decision {
+            event: Event::DaemonStopped { pid: std::process::id() },
+            effects: vec![],
+            before: None,
+        });
+        self.commit()?;
+        if self.all_is_done() {
+            self.checkpoint();
+        }
+        store::remove(&self.layout.daemon_record())?;
+        Ok(())
+    }
+}

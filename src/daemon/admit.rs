@@ -1,0 +1,333 @@
+//! From a command to decisions: what is asked for is looked up, checked against what is there, and answered.
+
+use std::path::Path;
+
+use crate::agent;
+use crate::clock;
+use crate::command::{BYTES_MAX, Command, Note, Submit, ToRun};
+use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
+use crate::id::{Name, RunId, TaskId};
+use crate::jsonl;
+use crate::layout::{self, ENDED_FOLDERS};
+use crate::queue::Live;
+use crate::record;
+use crate::refusal::{self, Refusal};
+use crate::spec::Spec;
+use crate::spool;
+use crate::store::{self, StoreError};
+use crate::task::{self, State};
+use crate::texts;
+use crate::workspace::Kind;
+
+use super::Daemon;
+use super::batch::{Decision, Told};
+
+/// How much of the reason of a cancel is kept.
+const REASON_BYTES_MAX: usize = 4 * 1024;
+
+impl Daemon {
+    /// Decides about one command. Every command is answered: by a line of the log, and the receipt that follows it.
+    pub(super) fn admit(&mut self, origin: Origin, asked: Result<Command, Refusal>) {
+        let answered = asked.and_then(|command| self.carry(&origin, command));
+        match answered {
+            Ok(Some(event)) => self.batch.push(Decision { event, effects: vec![], before: None }),
+            Ok(None) => {}
+            Err(refusal) => {
+                let event = Event::Refused { command: origin, refusal: refusal.clipped() };
+                self.batch.push(Decision { event, effects: vec![], before: None });
+            }
+        }
+    }
+
+    /// Carries out a command; the event that answers it, unless the task's own line does.
+    fn carry(&mut self, origin: &Origin, command: Command) -> Result<Option<Event>, Refusal> {
+        let kind = command.kind();
+        match command {
+            Command::Submit(submit) => self.submit(origin, *submit),
+            Command::Cancel { target, reason } => {
+                let reason = reason.map(|reason| jsonl::clip(&reason, REASON_BYTES_MAX));
+                self.move_task(origin, kind, &target, &task::Event::CancelAsked, reason)
+            }
+            Command::Hold { target } => self.move_task(origin, kind, &target, &task::Event::HoldAsked, None),
+            Command::Release { target } => {
+                self.move_task(origin, kind, &target, &task::Event::ReleaseAsked, None)
+            }
+            Command::Rerank { target, rank } => {
+                self.move_task(origin, kind, &target, &task::Event::RankAsked(rank), None)
+            }
+            Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target)),
+            Command::Note(note) => self.note(origin, note).map(Some),
+        }
+    }
+
+    fn submit(&mut self, origin: &Origin, submit: Submit) -> Result<Option<Event>, Refusal> {
+        let Submit { id, rank, held, mut spec } = submit;
+        let task = id.unwrap_or(origin.claim);
+        self.fix_place(&mut spec)?;
+        if let Some(known) = self.known_spec(task)? {
+            let what = if known == spec { "submitted already" } else { "taken by another spec" };
+            if known != spec {
+                return Err(
+                    Refusal::new(refusal::Kind::Conflict, format!("the id {task} is {what}")).at("$.id")
+                );
+            }
+            return Ok(Some(self.accepted(origin, "submit", Some(task), what)));
+        }
+        self.check_queue(&spec.queue)?;
+        self.check_agent(&spec)?;
+        let state = if held { State::Held { rank, attempts: 0 } } else { State::Ready { rank, attempts: 0 } };
+        let spec_text = self
+            .spec_text(&spec)
+            .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        let event = Event::Submitted { task, state: state.clone(), spec: spec_text, command: origin.clone() };
+        let spec_seq = self.log.last_seq() + self.batch.len() as u64 + 1;
+        self.queues.insert(task, Live { state: state.clone(), spec, spec_seq });
+        self.batch.push(Decision { event, effects: task::owed(&state), before: None });
+        Ok(None)
+    }
+
+    /// Fixes where a task works, so that it is the same for every attempt and can be read in its file.
+    fn fix_place(&self, spec: &mut Spec) -> Result<(), Refusal> {
+        if spec.workspace.kind == Some(Kind::None) {
+            return Ok(());
+        }
+        let default = || self.spool.settings.directory.as_ref().and_then(|directory| directory.to_str());
+        spec.directory = spec.directory.take().or_else(|| default().map(ToOwned::to_owned));
+        let directory = spec.directory.as_ref().map(Path::new);
+        let kind = match (spec.workspace.kind, directory) {
+            (None, None) => Kind::None,
+            (None, Some(directory)) => {
+                let in_repository = directory.ancestors().any(|folder| store::exists(&folder.join(".git")));
+                if in_repository { Kind::Worktree } else { Kind::Directory }
+            }
+            (Some(kind), Some(_)) => kind,
+            (Some(_), None) => {
+                let refusal =
+                    Refusal::new(refusal::Kind::MissingKey, "this kind of workspace needs a directory");
+                return Err(refusal
+                    .at("$.directory")
+                    .hint("give one, or set it in spool.json for all tasks"));
+            }
+        };
+        spec.workspace.kind = Some(kind);
+        Ok(())
+    }
+
+    /// A spec as a line carries it; a long one is kept as a text first.
+    fn spec_text(&self, spec: &Spec) -> Result<SpecText, StoreError> {
+        let bytes = serde_json::to_vec(spec).expect("because a spec has string keys");
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return Ok(SpecText::Here(Box::new(spec.clone())));
+        }
+        Ok(SpecText::Elsewhere { text_sha256: texts::keep(&self.layout, &bytes)? })
+    }
+
+    /// The spec of a task that is live or has ended; the cost does not depend on how many there were.
+    fn known_spec(&self, task: TaskId) -> Result<Option<Spec>, Refusal> {
+        if let Some(live) = self.queues.task(task) {
+            return Ok(Some(live.spec.clone()));
+        }
+        let unreadable = |error: String| Refusal::new(refusal::Kind::Unreadable, error);
+        for queue in self.queues.names() {
+            for folder in ENDED_FOLDERS {
+                let path = self.layout.ended_task(&queue, folder, task);
+                if let Some(bytes) =
+                    store::read_if_there(&path).map_err(|error| unreadable(error.to_string()))?
+                {
+                    let spec = serde_json::from_slice(&bytes);
+                    return spec
+                        .map(Some)
+                        .map_err(|error| unreadable(format!("{}: {error}", path.display())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_queue(&mut self, queue: &Name) -> Result<(), Refusal> {
+        if self.queues.queue(queue).is_some() {
+            return Ok(());
+        }
+        if store::exists(&self.layout.queue(queue)) {
+            return self
+                .open_queue(queue)
+                .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()));
+        }
+        let names = self.queues.names();
+        let known: Vec<&str> = names.iter().map(Name::as_str).collect();
+        let refusal =
+            Refusal::unknown(refusal::Kind::NotFound, "queue", queue.as_str(), &known).at("$.queue");
+        let hint = refusal.hint.clone().unwrap_or_default();
+        Err(refusal.hint(format!("{hint} (mkdir {} makes it)", self.layout.queue(queue).display())))
+    }
+
+    fn check_agent(&self, spec: &Spec) -> Result<(), Refusal> {
+        if spec.prompt.is_none() {
+            return Ok(());
+        }
+        let name = agent_of(spec);
+        self.profile(&name).map(drop).map_err(|why| agent::no_profile(&name, &why))
+    }
+
+    /// Reads the profile of an agent, or says in words why that cannot be.
+    pub(super) fn profile(&self, name: &Name) -> Result<agent::Profile, String> {
+        let path = self.layout.agent(name);
+        let bytes = store::read_if_small(&path, BYTES_MAX).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("{} is not there", path.display()))?;
+        agent::parse(&bytes).map_err(|refusal| format!("{}: {refusal}", path.display()))
+    }
+
+    /// Moves the task that `target` names by one event, or answers that nothing had to be moved.
+    fn move_task(
+        &mut self,
+        origin: &Origin,
+        kind: &str,
+        target: &str,
+        event: &task::Event,
+        reason: Option<String>,
+    ) -> Result<Option<Event>, Refusal> {
+        let task = match self.find(target)? {
+            Found::Live(task) => task,
+            Found::Ended(task, folder) if *event == task::Event::CancelAsked => {
+                let note = format!("it ended already, see {folder}");
+                return Ok(Some(self.accepted(origin, kind, Some(task), &note)));
+            }
+            Found::Ended(task, folder) => {
+                return Err(Refusal::new(
+                    refusal::Kind::Conflict,
+                    format!("task {task} has ended, see {folder}"),
+                ));
+            }
+        };
+        let before = self.queues.task(task).map(|live| live.state.clone());
+        let running = before.as_ref().and_then(State::live_attempt).is_some();
+        if running && *event != task::Event::CancelAsked {
+            return Err(Refusal::new(refusal::Kind::Conflict, format!("task {task} is running"))
+                .hint("cancel it, if it must not"));
+        }
+        self.decide(task, event, Told::command(origin.clone(), reason.clone()));
+        let moved = self.batch.last().is_some_and(|last| last.event.origin() == Some(origin));
+        if moved && running {
+            self.cancel_reasons.extend(reason.map(|reason| (task, reason)));
+        }
+        let note = format!("it is {} already", before.as_ref().map_or("gone", State::word));
+        Ok((!moved).then(|| self.accepted(origin, kind, Some(task), &note)))
+    }
+
+    fn find(&self, target: &str) -> Result<Found, Refusal> {
+        match self.queues.find(target)[..] {
+            [task] => return Ok(Found::Live(task)),
+            [] => {}
+            [..] => {
+                let some: Vec<String> =
+                    self.queues.find(target).iter().take(5).map(ToString::to_string).collect();
+                let refusal =
+                    Refusal::new(refusal::Kind::Ambiguous, format!("{target:?} names several tasks"));
+                return Err(refusal.at("$.target").hint(format!("give one of the ids: {}", some.join(", "))));
+            }
+        }
+        let id = target.split_once('.').map_or(target, |(task, _)| task);
+        if let Ok(task) = id.parse::<TaskId>() {
+            for queue in self.queues.names() {
+                let is_there = |folder: &&&str| store::exists(&self.layout.ended_task(&queue, folder, task));
+                if let Some(folder) = ENDED_FOLDERS.iter().find(is_there) {
+                    return Ok(Found::Ended(task, folder));
+                }
+            }
+        }
+        let refusal = Refusal::new(refusal::Kind::NotFound, format!("no live task is called {target:?}"))
+            .at("$.target");
+        Err(refusal.hint("`gitspool ls` lists them; a task that has ended is found by its whole id"))
+    }
+
+    /// Why an agent cannot be spoken to: every driver that there is takes its prompt and nothing more.
+    fn cannot_say(&self, kind: &str, target: &str) -> Refusal {
+        match self.find(target) {
+            Err(refusal) => refusal,
+            Ok(Found::Ended(task, folder)) => {
+                Refusal::new(refusal::Kind::Conflict, format!("task {task} has ended, see {folder}"))
+                    .at("$.target")
+            }
+            Ok(Found::Live(task)) => {
+                let state = self.queues.task(task).map_or("gone", |live| live.state.word());
+                let running = self.queues.task(task).is_some_and(|live| live.state.live_attempt().is_some());
+                if !running {
+                    return Refusal::new(
+                        refusal::Kind::Conflict,
+                        format!("task {task} does not run, it is {state}"),
+                    )
+                    .at("$.target");
+                }
+                let message = format!("the driver exec takes no {kind}: its agent reads its prompt once");
+                Refusal::new(refusal::Kind::Unsupported, message)
+                    .at("$.type")
+                    .hint("cancel it and submit it anew")
+            }
+        }
+    }
+
+    /// Passes an agent's word on to the run whose secret it knows.
+    fn note(&mut self, origin: &Origin, note: Note) -> Result<Event, Refusal> {
+        let Note { token, text, summary, session } = note;
+        if text.is_none() && summary.is_none() && session.is_none() {
+            return Err(
+                Refusal::new(refusal::Kind::MissingKey, "a note has a text, a summary or a session").at("$")
+            );
+        }
+        let hash = texts::sha256_hex(token.as_bytes());
+        let attempts =
+            self.queues.tasks().filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));
+        let runs: Vec<RunId> = attempts.map(|(task, attempt)| RunId { task, attempt }).collect();
+        let Some(run) = runs.into_iter().find(|run| self.token_hash(*run).as_ref() == Some(&hash)) else {
+            let refusal =
+                Refusal::new(refusal::Kind::NotPermitted, "no live run has this token").at("$.token");
+            return Err(refusal.hint("a run's token is in its environment, and ends with the run"));
+        };
+        self.pass_on(run, origin, &ToRun::Note { text, summary, session })
+            .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")))
+    }
+
+    fn token_hash(&self, run: RunId) -> Option<String> {
+        let bytes = store::read_if_there(&self.layout.run(run).log()).ok()??;
+        record::fold(&jsonl::parse(&bytes).lines).map(|record| record.token_sha256)
+    }
+
+    /// Puts a command into a run's directory, durably and once for each claim.
+    pub(super) fn pass_on(&mut self, run: RunId, origin: &Origin, order: &ToRun) -> Result<(), StoreError> {
+        let paths = self.layout.run(run);
+        store::make_dir(&paths.commands())?;
+        let names = store::names(&paths.commands())?;
+        let mut last = 0;
+        for name in names {
+            last = last.max(layout::parse_command_name(&name).unwrap_or(0));
+            let there = store::read(&paths.commands().join(&name))?;
+            let there: serde_json::Value = serde_json::from_slice(&there).unwrap_or_default();
+            if there["claim"].as_str() == Some(&origin.claim.to_string()) {
+                return Ok(());
+            }
+        }
+        let mut value = serde_json::to_value(order).expect("because a command has string keys");
+        value["claim"] = origin.claim.to_string().into();
+        value["at"] = clock::now().to_string().into();
+        store::replace(&self.layout, &paths.command(last + 1, order.kind()), &spool::pretty(&value))?;
+        store::poke(&paths.wake());
+        Ok(())
+    }
+
+    fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {
+        Event::Accepted { command: origin.clone(), kind: kind.to_owned(), task, note: note.to_owned() }
+    }
+}
+
+/// A task that a command names.
+enum Found {
+    Live(TaskId),
+    /// It has ended; the folder says how.
+    Ended(TaskId, &'static str),
+}
+
+/// The agent that carries out a prompt.
+pub(super) fn agent_of(spec: &Spec) -> Name {
+    spec.agent.clone().unwrap_or_else(|| agent::DEFAULT.parse().expect("because it is a name"))
+}

@@ -1,0 +1,128 @@
+//! Batches of decisions: noted, made durable in one write, and only then carried out.
+
+use crate::clock;
+use crate::event::{By, Event, Origin};
+use crate::id::TaskId;
+use crate::jsonl::Line;
+use crate::log::{Durability, LogError};
+use crate::outcome::Evidence;
+use crate::spool;
+use crate::store;
+use crate::task::{self, Effect, State};
+
+use super::{Daemon, DaemonError, LINES_BEFORE_CHECKPOINT, QUIET, SEGMENT_BYTES};
+
+/// One decision: a line for the log, and what to do once that is durable.
+pub(super) struct Decision {
+    pub(super) event: Event,
+    pub(super) effects: Vec<Effect>,
+    /// The state before, where the task's file lies until it is placed anew.
+    pub(super) before: Option<State>,
+}
+
+impl Decision {
+    /// The task that begins to exist with this decision, and has no file yet.
+    pub(super) fn submitted(&self) -> Option<TaskId> {
+        self.before.is_none().then(|| self.event.state().map(|(task, _)| task)).flatten()
+    }
+}
+
+impl Daemon {
+    /// Moves a task by one event, and notes what the log and the world must be told.
+    pub(super) fn decide(&mut self, task: TaskId, event: &task::Event, told: Told) {
+        let Some(live) = self.queues.task(task) else { return };
+        let before = live.state.clone();
+        let (state, effects) = task::transition(before.clone(), event);
+        if state == before {
+            return;
+        }
+        if let Some(live) = self.queues.set_state(task, &state) {
+            self.ended.insert(task, live);
+        }
+        let Told { by, command, reason, evidence } = told;
+        let event = Event::Moved { task, state, by, command, reason, evidence };
+        self.batch.push(Decision { event, effects, before: Some(before) });
+    }
+
+    /// Makes the batch durable, and then does what it asks for; that may ask for more, which is the next batch.
+    pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
+        while !self.batch.is_empty() {
+            self.seal_when_due();
+            let batch = std::mem::take(&mut self.batch);
+            let events = batch.iter().map(|decision| decision.event.clone()).collect();
+            let lines = match self.log.append(clock::now(), events, Durability::Durable) {
+                Ok(lines) => lines,
+                Err(error) => return self.stop_admission(&error),
+            };
+            for (decision, line) in batch.iter().zip(&lines) {
+                self.carry_out(decision, line);
+            }
+            // Receipts last: they tell what has been done.
+            for line in &lines {
+                self.answer(line);
+            }
+            // Not all of them: a run that could not be begun has ended meanwhile, and belongs to the next batch.
+            for (task, _) in
+                lines.iter().filter_map(|line| line.event.state()).filter(|(_, state)| state.is_ended())
+            {
+                self.ended.remove(&task);
+            }
+            self.quiet_at = clock::monotonic() + QUIET;
+            if self.checkpoint_is_due(LINES_BEFORE_CHECKPOINT) {
+                self.checkpoint();
+            }
+            self.start_what_may();
+        }
+        Ok(())
+    }
+
+    /// Does what a durable line asks for. What fails is told and done again by the next start, which owes the same.
+    fn carry_out(&mut self, decision: &Decision, line: &Line<Event>) {
+        if let Some((task, state)) = line.event.state() {
+            for effect in &decision.effects {
+                self.perform(task, state, decision.before.as_ref(), *effect);
+            }
+        }
+    }
+
+    /// The log takes nothing more, so nothing more can be promised: what runs goes on, and the next daemon finds out
+    /// what is really on disk.
+    fn stop_admission(&mut self, error: &LogError) -> Result<(), DaemonError> {
+        let reason = error.to_string();
+        self.record.stopped = Some(reason.clone());
+        let _ = store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record));
+        Err(DaemonError::Stopped(reason))
+    }
+
+    /// Seals the log when it is large, and when its last line is of an earlier day.
+    fn seal_when_due(&mut self) {
+        let today = clock::now().date();
+        let last_day = std::mem::replace(&mut self.log_day, today.clone());
+        let due = self.log.bytes() > SEGMENT_BYTES || (self.log.bytes() > 0 && last_day != today);
+        if !due {
+            return;
+        }
+        let segment = self.layout.segment(&self.host, &last_day, self.log.last_seq());
+        if let Err(error) = self.log.seal(&segment) {
+            tracing::error!("the log is not sealed and goes on: {error}");
+        }
+    }
+}
+
+/// What a line tells beside the new state.
+pub(super) struct Told {
+    pub(super) by: By,
+    pub(super) command: Option<Origin>,
+    pub(super) reason: Option<String>,
+    pub(super) evidence: Option<Evidence>,
+}
+
+impl Told {
+    pub(super) fn by(by: By) -> Told {
+        Told { by, command: None, reason: None, evidence: None }
+    }
+
+    pub(super) fn command(origin: Origin, reason: Option<String>) -> Told {
+        Told { by: By::Command, command: Some(origin), reason, evidence: None }
+    }
+}

@@ -1,0 +1,82 @@
+//! Checkpoints: up to which line of the log the tree is known to be on disk, and what was live then.
+//!
+//! Start-up redoes only the moves after it. A checkpoint that is missing or cannot be read costs time and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crossbeam_channel::{Receiver, Sender};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::id::TaskId;
+use crate::input::Input;
+use crate::layout::Layout;
+use crate::store::{self, StoreError};
+use crate::task::State;
+
+use super::{Daemon, QUIET};
+
+/// A checkpoint, `.local/checkpoint.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// The last line whose moves are on disk.
+    pub(super) seq: u64,
+    pub(super) tasks: Vec<Checked>,
+}
+
+/// A live task at a checkpoint. Its spec lies in the log.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Checked {
+    pub(super) task: TaskId,
+    pub(super) state: State,
+    pub(super) spec_seq: u64,
+}
+
+/// What the checkpoint's thread is given: what to sync, and then to write.
+pub(super) struct Job {
+    checkpoint: Checkpoint,
+    touched: BTreeSet<PathBuf>,
+}
+
+/// Syncs and writes checkpoints, until the daemon ends.
+pub(super) fn run(layout: &Layout, jobs: &Receiver<Job>, inputs: &Sender<Input>) {
+    for job in jobs {
+        let seq = job.checkpoint.seq;
+        let result = write(layout, &job).map(|()| seq).map_err(|error| error.to_string());
+        // Nobody listens any more when this is the last one.
+        let _ = inputs.send(Input::Checkpointed(result));
+    }
+}
+
+fn write(layout: &Layout, job: &Job) -> Result<(), StoreError> {
+    for path in &job.touched {
+        store::sync_file(path)?;
+    }
+    store::sync_dir(&layout.claimed())?;
+    let bytes = serde_json::to_vec(&job.checkpoint).expect("because a checkpoint has string keys");
+    store::replace(layout, &layout.checkpoint(), &bytes)
+}
+
+/// Reads the checkpoint; an empty one when there is none that makes sense.
+pub(super) fn read(layout: &Layout) -> Result<Checkpoint, StoreError> {
+    let bytes = store::read_if_there(&layout.checkpoint())?.unwrap_or_default();
+    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+impl Daemon {
+    /// Has a checkpoint written of what is decided and carried out now.
+    pub(super) fn checkpoint(&mut self) {
+        let checked = |(task, live): (TaskId, &crate::queue::Live)| Checked {
+            task,
+            state: live.state.clone(),
+            spec_seq: live.spec_seq,
+        };
+        let checkpoint =
+            Checkpoint { seq: self.log.last_seq(), tasks: self.queues.tasks().map(checked).collect() };
+        self.in_checkpoint = std::mem::take(&mut self.touched);
+        let job = Job { checkpoint, touched: self.in_checkpoint.clone() };
+        self.quiet_at = clock::monotonic() + QUIET;
+        self.checkpointing = self.checkpointer.send(job).is_ok();
+    }
+}

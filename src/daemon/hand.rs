@@ -1,0 +1,270 @@
+//! What users do by hand in `ready/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. And `queue.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::clock;
+use crate::command::BYTES_MAX;
+use crate::event::By;
+use crate::id::{Name, Rank, TaskId};
+use crate::layout::{self, ENDED_FOLDERS};
+use crate::queue::{self, Settings};
+use crate::spool;
+use crate::store::{self, StoreError};
+use crate::task::{self, State};
+
+use super::batch::Told;
+use super::{Daemon, DaemonError, RESCAN_EVERY};
+
+/// Where a task's file lies, as far as a user may put it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Ready(Rank),
+    Held,
+}
+
+/// Where the files of tasks were found.
+type Found = BTreeMap<TaskId, BTreeSet<Place>>;
+
+impl Daemon {
+    /// Makes a queue's folders complete, reads its settings and watches it.
+    pub(super) fn open_queue(&mut self, queue: &Name) -> Result<(), DaemonError> {
+        spool::make_queue(&self.layout, queue, &self.host)?;
+        self.queues.queue_mut(queue);
+        self.read_settings(queue);
+        for folder in [self.layout.queue(queue), self.layout.ready(queue), self.layout.held(queue)] {
+            self.watch.add(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Looks through the folders of all queues, and takes note of what users did.
+    pub(super) fn look_at_queues(&mut self) -> Result<(), DaemonError> {
+        let begin = clock::monotonic();
+        self.mend()?;
+        self.do_undone();
+        for queue in self.queues.names() {
+            self.read_settings(&queue);
+            if let Err(error) = self.look_at_queue(&queue) {
+                tracing::error!("queue {queue}: {error}");
+            }
+        }
+        let end = clock::monotonic();
+        self.looked_for = begin.until(end);
+        self.look_at = end + RESCAN_EVERY;
+        Ok(())
+    }
+
+    /// Makes the spool's folders that somebody removed, and has a new one watched like the one that was there.
+    fn mend(&mut self) -> Result<(), DaemonError> {
+        let root = self.layout.root();
+        if store::identity(root) != self.identity {
+            let reason = format!("{} was removed or replaced", root.display());
+            return Err(DaemonError::Stopped(reason));
+        }
+        let mut watched = vec![self.layout.inbox()];
+        for queue in self.queues.names() {
+            watched.extend([self.layout.queue(&queue), self.layout.ready(&queue), self.layout.held(&queue)]);
+        }
+        let mended = store::make_missing(&self.layout.folders());
+        let was_missing = mended.as_ref().is_ok_and(|missing| *missing);
+        // What we say of ourselves went with `.local/`.
+        let told = match mended {
+            Ok(true) => store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record)),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            tracing::error!("{error}");
+        }
+        let now = clock::monotonic();
+        if was_missing || self.watch_again <= now {
+            self.watch_again = now + RESCAN_EVERY;
+            // A folder that is missing is told, and made, when its queue is looked at.
+            for folder in watched.into_iter().filter(|folder| store::exists(folder)) {
+                if let Err(error) = self.watch.add(&folder) {
+                    tracing::error!("{error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads `queue.json`; one that makes no sense changes nothing, and is told in `status`.
+    fn read_settings(&mut self, queue: &Name) {
+        let path = self.layout.queue_record(queue);
+        let read = match store::read_if_small(&path, BYTES_MAX) {
+            Ok(Some(bytes)) => queue::parse_settings(&bytes).map_err(|refusal| refusal.to_string()),
+            Ok(None) => Ok(Settings::default()),
+            Err(error) => Err(error.to_string()),
+        };
+        let known = self.queues.queue_mut(queue);
+        match read {
+            Ok(settings) => (known.settings, known.settings_error) = (settings, None),
+            Err(error) => {
+                if known.settings_error.as_ref() != Some(&error) {
+                    tracing::warn!("{}: {error}; the earlier settings stay", path.display());
+                }
+                known.settings_error = Some(error);
+            }
+        }
+    }
+
+    fn look_at_queue(&mut self, queue: &Name) -> Result<(), StoreError> {
+        if !store::exists(&self.layout.ready(queue)) || !store::exists(&self.layout.held(queue)) {
+            // Somebody removed a folder, and not each task in it: what is known is drawn again.
+            return self.draw_again(queue);
+        }
+        // Ready is listed twice around held: what is moved from one to the other meanwhile is seen at least once.
+        let mut found = BTreeMap::new();
+        self.list_ready(queue, &mut found)?;
+        self.list_held(queue, &mut found)?;
+        self.list_ready(queue, &mut found)?;
+        let Some(known) = self.queues.queue(queue) else { return Ok(()) };
+        let ready = known.ready.iter().map(|(rank, task)| (*task, Place::Ready(*rank)));
+        let expected: Vec<(TaskId, Place)> =
+            ready.chain(known.held.iter().map(|task| (*task, Place::Held))).collect();
+        for (task, place) in expected {
+            match found.remove(&task) {
+                Some(places) if places.contains(&place) => {
+                    self.remove_copies(queue, task, Some(place), &places)
+                }
+                Some(places) => self.moved_by_hand(task, place, &places),
+                None if self.undone.contains(&task)
+                    || self.is_in_place(task)
+                    || self.is_brought_back(queue, task, place)? => {}
+                None => {
+                    let told = Told { reason: Some("its file was removed".to_owned()), ..Told::by(By::Hand) };
+                    self.decide(task, &task::Event::CancelAsked, told);
+                }
+            }
+        }
+        // What was started or ended while its file was being moved lies here a second time.
+        for (task, places) in found {
+            if self.lies_elsewhere(queue, task) {
+                self.remove_copies(queue, task, None, &places);
+            }
+        }
+        Ok(())
+    }
+
+    fn list_ready(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
+        self.list(&self.layout.ready(queue), found, |rank, task| {
+            let rank = rank.or_else(|| self.known_rank(task)).unwrap_or_default();
+            (Place::Ready(rank), self.layout.ready_task(queue, rank, task))
+        })
+    }
+
+    fn known_rank(&self, task: TaskId) -> Option<Rank> {
+        match self.queues.task(task)?.state {
+            State::Held { rank, .. } | State::Ready { rank, .. } => Some(rank),
+            State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    fn list_held(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
+        self.list(&self.layout.held(queue), found, |_, task| {
+            (Place::Held, self.layout.held_task(queue, task))
+        })
+    }
+
+    /// Lists the tasks in a folder. A file whose name is not the one that a task has there, as after `mv held/x.json
+    /// ready/`, gets it.
+    fn list(
+        &self,
+        folder: &Path,
+        found: &mut Found,
+        named: impl Fn(Option<Rank>, TaskId) -> (Place, PathBuf),
+    ) -> Result<(), StoreError> {
+        for name in store::names(folder)? {
+            let Some((rank, task)) = layout::parse_queued_name(&name) else { continue };
+            let (place, path) = named(rank, task);
+            let there = folder.join(&name);
+            if there != path {
+                match store::rename(&there, &path) {
+                    Err(error) if !error.is_not_found() => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            found.entry(task).or_default().insert(place);
+        }
+        Ok(())
+    }
+
+    /// Brings a file back that was moved into another queue, where it would not be known.
+    fn is_brought_back(&self, queue: &Name, task: TaskId, place: Place) -> Result<bool, StoreError> {
+        for other in self.queues.names().iter().filter(|other| *other != queue) {
+            let mut found = BTreeMap::new();
+            self.list_ready(other, &mut found)?;
+            self.list_held(other, &mut found)?;
+            if let Some(there) = found.get(&task).and_then(|places| places.first()) {
+                tracing::warn!("task {task} was moved to the queue {other}; cancel it and submit it there");
+                store::rename(&self.path_at(other, task, *there), &self.path_at(queue, task, place))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn path_at(&self, queue: &Name, task: TaskId, place: Place) -> PathBuf {
+        match place {
+            Place::Ready(rank) => self.layout.ready_task(queue, rank, task),
+            Place::Held => self.layout.held_task(queue, task),
+        }
+    }
+
+    /// Whether a task is running or has ended, so that its file belongs neither into `ready/` nor into `held/`.
+    fn lies_elsewhere(&self, queue: &Name, task: TaskId) -> bool {
+        if self.queues.task(task).is_some() {
+            return self.is_in_place(task);
+        }
+        ENDED_FOLDERS.iter().any(|folder| store::exists(&self.layout.ended_task(queue, folder, task)))
+    }
+
+    /// A task's file lies elsewhere than it did: that is what the user wants.
+    fn moved_by_hand(&mut self, task: TaskId, from: Place, places: &BTreeSet<Place>) {
+        let Some(to) = places.first() else { return };
+        let events: &[task::Event] = match (from, to) {
+            (Place::Ready(_), Place::Ready(rank)) => &[task::Event::RankAsked(*rank)],
+            (Place::Ready(_), Place::Held) => &[task::Event::HoldAsked],
+            (Place::Held, Place::Ready(rank)) => &[task::Event::RankAsked(*rank), task::Event::ReleaseAsked],
+            (Place::Held, Place::Held) => &[],
+        };
+        for event in events {
+            self.decide(task, event, Told::by(By::Hand));
+        }
+    }
+
+    /// A file that lies in two places, as after a crash between two steps: where it belongs counts.
+    fn remove_copies(&self, queue: &Name, task: TaskId, place: Option<Place>, places: &BTreeSet<Place>) {
+        for copy in places.iter().filter(|copy| Some(**copy) != place) {
+            if let Err(error) = store::remove(&self.path_at(queue, task, *copy)) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+
+    /// Draws the folders of a queue and its ready and held tasks anew.
+    fn draw_again(&mut self, queue: &Name) -> Result<(), StoreError> {
+        tracing::warn!("the folders of queue {queue} were gone; they are drawn again");
+        spool::make_queue(&self.layout, queue, &self.host)?;
+        let in_queue = |live: &queue::Live| live.spec.queue == *queue;
+        let tasks: Vec<(TaskId, State)> = self
+            .queues
+            .tasks()
+            .filter(|(_, live)| in_queue(live))
+            .map(|(task, live)| (task, live.state.clone()))
+            .collect();
+        for (task, state) in tasks {
+            if !self.is_in_place(task) {
+                self.place(task, &state, None)?;
+            }
+        }
+        for folder in [self.layout.queue(queue), self.layout.ready(queue), self.layout.held(queue)] {
+            if let Err(error) = self.watch.add(&folder) {
+                tracing::error!("{error}");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! What is done once a line is durable: files placed, supervisors started, commands answered. Each is safe to repeat.
+
+use std::path::{Path, PathBuf};
+
+use crate::command::ToRun;
+use crate::event::{Event, Origin};
+use crate::id::{Name, RunId, TaskId};
+use crate::jsonl::Line;
+use crate::layout::Layout;
+use crate::receipt::{self, Receipt};
+use crate::refusal::Refusal;
+use crate::spec::Spec;
+use crate::spool;
+use crate::store::{self, StoreError};
+use crate::task::{self, Effect, State};
+
+use super::Daemon;
+
+impl Daemon {
+    pub(super) fn perform(&mut self, task: TaskId, state: &State, before: Option<&State>, effect: Effect) {
+        let done = match effect {
+            Effect::Place => self.place(task, state, before),
+            Effect::AskCancel { attempt } => self.ask_cancel(RunId { task, attempt }),
+            Effect::Supervise { .. } => {
+                self.look_at_run(task);
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            // Tried again when the queues are looked through, and by the next start, which owes the same.
+            tracing::error!("task {task}: {error}");
+            self.undone.insert(task);
+        }
+    }
+
+    /// Does again what could not be done for live tasks. What one that has ended still owes is done by the next start.
+    pub(super) fn do_undone(&mut self) {
+        for line in std::mem::take(&mut self.unanswered) {
+            self.answer(&line);
+        }
+        for task in self.undone.clone() {
+            let Some(state) = self.queues.task(task).map(|live| live.state.clone()) else { continue };
+            self.undone.remove(&task);
+            for effect in task::owed(&state) {
+                self.perform(task, &state, None, effect);
+            }
+        }
+    }
+
+    /// Draws the task's file in the folder of its state, by renaming it where it lies.
+    pub(super) fn place(
+        &mut self,
+        task: TaskId,
+        state: &State,
+        before: Option<&State>,
+    ) -> Result<(), StoreError> {
+        let Some(spec) = self.spec_of(task).cloned() else { return Ok(()) };
+        let target = self.path_of(&spec.queue, task, state);
+        // Of `ready/` and `held/` it means something that they are gone.
+        if state.is_ended() || state.live_attempt().is_some() {
+            self.make_dated(&folder_of(&target))?;
+        }
+        let from = before.map(|before| self.path_of(&spec.queue, task, before));
+        let moved = match &from {
+            Some(from) if *from != target => match store::rename(from, &target) {
+                Ok(()) => true,
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(error),
+            },
+            Some(_) => true,
+            None => false,
+        };
+        if !moved {
+            store::draw(&self.layout, &target, &spool::pretty(&spec))?;
+        }
+        self.touch(from.as_deref());
+        self.touch(Some(&target));
+        Ok(())
+    }
+
+    /// Notes that a file and its folder must be synced before the next checkpoint.
+    pub(super) fn touch(&mut self, path: Option<&Path>) {
+        for path in path.into_iter().flat_map(|path| [Some(path), path.parent()]).flatten() {
+            self.touched.insert(path.to_owned());
+        }
+    }
+
+    /// The spec of a task that is live, or has ended in this batch.
+    pub(super) fn spec_of(&self, task: TaskId) -> Option<&Spec> {
+        let live = self.queues.task(task).or_else(|| self.ended.get(&task));
+        live.map(|live| &live.spec)
+    }
+
+    pub(super) fn path_of(&self, queue: &Name, task: TaskId, state: &State) -> PathBuf {
+        path_of(&self.layout, queue, task, state)
+    }
+
+    /// Whether a task's file lies where its state says; a user may have moved it.
+    pub(super) fn is_in_place(&self, task: TaskId) -> bool {
+        let live = self.queues.task(task);
+        live.is_some_and(|live| store::exists(&self.path_of(&live.spec.queue, task, &live.state)))
+    }
+
+    /// Makes a dated folder, durably, if it is not there; somebody may have removed it.
+    pub(super) fn make_dated(&self, folder: &Path) -> Result<(), StoreError> {
+        if !folder.is_dir() {
+            store::make_dir(folder)?;
+            store::sync_parent(folder)?;
+        }
+        Ok(())
+    }
+
+    fn ask_cancel(&mut self, run: RunId) -> Result<(), StoreError> {
+        // One cancel to a run is enough, whoever asked: the run's own id stands for the claim.
+        let origin = Origin { claim: run.task, name: String::new() };
+        self.make_run_dir(run)?;
+        let reason = self.cancel_reasons.get(&run.task).cloned();
+        self.pass_on(run, &origin, &ToRun::Cancel { reason })?;
+        self.cancel_reasons.remove(&run.task);
+        Ok(())
+    }
+
+    pub(super) fn make_run_dir(&mut self, run: RunId) -> Result<(), StoreError> {
+        self.make_dated(&self.layout.runs_of(&run.task.date()))?;
+        store::make_one_dir(self.layout.run(run).dir())
+    }
+
+    /// Answers the command that a line is about: the receipt, and what becomes of the file.
+    pub(super) fn answer(&mut self, line: &Line<Event>) {
+        let Some((origin, receipt)) = Receipt::of(line) else { return };
+        if let Err(error) = self.try_answer(&origin, receipt, &line.event) {
+            // As above.
+            tracing::error!("the answer to {}: {error}", origin.name);
+            self.unanswered.push(line.clone());
+        }
+    }
+
+    fn try_answer(&mut self, origin: &Origin, mut receipt: Receipt, event: &Event) -> Result<(), StoreError> {
+        let claimed = self.layout.claim(origin.claim, &origin.name);
+        if let Event::Refused { refusal, .. } = event {
+            let path = self.refuse(origin, &claimed, refusal)?;
+            receipt.refused_file = path.to_str().map(ToOwned::to_owned);
+        }
+        let date = origin.claim.date();
+        self.make_dated(&self.layout.receipts_of(&date))?;
+        receipt::write(&self.layout, &receipt)?;
+        let path = self.layout.receipt(&date, &origin.name);
+        self.touch(Some(&path));
+        store::remove(&claimed)
+    }
+
+    /// Moves a refused file out of the way, with the reason beside it; the path says where it lies, from the spool. A name
+    /// that is taken gets the claim before it. Safe to repeat, wherever a crash cut it short.
+    fn refuse(&mut self, origin: &Origin, claimed: &Path, refusal: &Refusal) -> Result<PathBuf, StoreError> {
+        let date = origin.claim.date();
+        self.make_dated(&self.layout.refused_of(&date))?;
+        let with_claim = format!("{}.{}", origin.claim, origin.name);
+        // Done before, as far as a crash let it: the file has been moved, under one name or the other.
+        let moved = !store::exists(claimed);
+        let taken = match moved {
+            true => store::exists(&self.layout.refused_file(&date, &with_claim)),
+            false => store::exists(&self.layout.refused_file(&date, &origin.name)),
+        };
+        let name = if taken { with_claim } else { origin.name.clone() };
+        let (path, why) = (self.layout.refused_file(&date, &name), self.layout.refused_why(&date, &name));
+        if !moved {
+            store::draw(&self.layout, &why, &spool::pretty(refusal))?;
+            store::rename(claimed, &path)?;
+            self.touch(Some(&why));
+            self.touch(Some(&path));
+        }
+        Ok(path.strip_prefix(self.layout.root()).unwrap_or(&path).to_owned())
+    }
+}
+
+/// Where the file of a task lies.
+pub(super) fn path_of(layout: &Layout, queue: &Name, task: TaskId, state: &State) -> PathBuf {
+    match state {
+        State::Held { .. } => layout.held_task(queue, task),
+        State::Ready { rank, .. } => layout.ready_task(queue, *rank, task),
+        State::Active { host, .. } | State::Cancelling { host, .. } => layout.active_task(queue, host, task),
+        State::Ended { outcome, .. } => layout.ended_task(queue, outcome.folder(), task),
+    }
+}
+
+/// The folder in which a file lies.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}

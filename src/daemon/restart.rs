@@ -1,0 +1,272 @@
+//! Starting: what the log says and what the tree shows are brought together, and what is owed is done.
+//!
+//! The moves after the checkpoint are done again; each is safe to repeat. What differs from the log before the
+//! checkpoint is a user's doing, and adopted as such. Then every live task gets what its state owes: the same effects
+//! that its last transition asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use crossbeam_channel::Sender;
+
+use crate::clock;
+use crate::event::{Event, Origin, SpecText};
+use crate::history;
+use crate::id::{Name, TaskId};
+use crate::inbox;
+use crate::input::Input;
+use crate::jsonl::{self, Line};
+use crate::layout::{self, Layout};
+use crate::log::Log;
+use crate::process;
+use crate::queue::{Live, Queues};
+use crate::spec::Spec;
+use crate::spool::{self, Spool};
+use crate::store::{self, StoreError};
+use crate::task::{self, Effect, State};
+use crate::texts;
+use crate::watch::Watch;
+
+use super::batch::Decision;
+use super::checkpoint::{self, Checkpoint};
+use super::perform::{folder_of, path_of};
+use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, daemon_record};
+
+/// A task as the checkpoint and the log after it tell it.
+struct Known {
+    state: State,
+    spec: Spec,
+    spec_seq: u64,
+    /// Where its file may lie; empty when nothing happened to it since the checkpoint.
+    places: Vec<PathBuf>,
+}
+
+impl Daemon {
+    /// Takes up the work where the last daemon left it. Returns also the files that it had taken and not answered.
+    pub(super) fn restart(
+        spool: Spool,
+        host: Name,
+        inputs: Sender<Input>,
+        checkpointer: Sender<checkpoint::Job>,
+        watch: Watch,
+    ) -> Result<(Daemon, Vec<Origin>), DaemonError> {
+        let layout = spool.layout.clone();
+        store::make_dir(&layout.events_of(&host))?;
+        let sealed = history::segments(&layout, &host)?.last().map_or(0, |(last, _)| *last);
+        let checkpoint = checkpoint::read(&layout)?;
+        let checkpoint_seq = checkpoint.seq;
+        // A number that was given is never given again, even if somebody removed the log.
+        trust(&layout, &host)?;
+        let opened = Log::open(&layout.now(&host), sealed.max(checkpoint_seq))?;
+        let lines = history::lines_after(&layout, &host, checkpoint_seq)?;
+        let known = fold(&layout, &host, checkpoint, &lines)?;
+        let record = DaemonRecord {
+            pid: std::process::id(),
+            host: host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: clock::now(),
+            stopped: None,
+        };
+        let now = clock::monotonic();
+        let mut daemon = Daemon {
+            identity: store::identity(layout.root()),
+            layout,
+            spool,
+            host,
+            log_day: opened.last_at.unwrap_or_else(clock::now).date(),
+            log: opened.log,
+            checkpoint_seq,
+            queues: Queues::default(),
+            batch: Vec::new(),
+            ended: HashMap::new(),
+            inputs,
+            waited_for: HashSet::new(),
+            busy: HashMap::new(),
+            idle: Vec::new(),
+            supervisors_started: 0,
+            false_starts: HashMap::new(),
+            start_again: Vec::new(),
+            touched: std::collections::BTreeSet::new(),
+            in_checkpoint: std::collections::BTreeSet::new(),
+            undone: HashSet::new(),
+            unanswered: Vec::new(),
+            cancel_reasons: HashMap::new(),
+            checkpointer,
+            checkpointing: false,
+            quiet_at: now,
+            watch,
+            look_at: now,
+            watch_again: now + RESCAN_EVERY,
+            looked_for: std::time::Duration::ZERO,
+            inbox_empty: false,
+            record,
+        };
+        let claimed = daemon.take_up(known, &lines, opened.repaired)?;
+        Ok((daemon, claimed))
+    }
+
+    fn take_up(
+        &mut self,
+        known: BTreeMap<TaskId, Known>,
+        lines: &[Line<Event>],
+        repaired: Vec<String>,
+    ) -> Result<Vec<Origin>, DaemonError> {
+        let queues = store::names(&self.layout.queues())?;
+        let queues = queues.iter().filter_map(|name| name.parse::<Name>().ok());
+        for queue in queues.filter(|queue| self.layout.queue(queue).is_dir()).collect::<Vec<_>>() {
+            self.open_queue(&queue)?;
+        }
+        for (task, known) in known {
+            self.redo(task, known)?;
+        }
+        for line in lines {
+            self.answer(line);
+        }
+        let answered: HashSet<TaskId> =
+            lines.iter().filter_map(|line| Some(line.event.origin()?.claim)).collect();
+        let claimed = inbox::claimed_files(&self.layout)?;
+        let claimed = claimed.into_iter().filter(|origin| !answered.contains(&origin.claim)).collect();
+        self.sweep()?;
+        let repaired = in_short(repaired);
+        for message in &repaired {
+            tracing::warn!("{message}");
+        }
+        store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record))?;
+        let event =
+            Event::DaemonStarted { pid: self.record.pid, version: self.record.version.clone(), repaired };
+        self.batch.push(Decision { event, effects: vec![], before: None });
+        self.look_at_queues()?;
+        self.commit()?;
+        let live: Vec<(TaskId, State)> =
+            self.queues.tasks().map(|(task, live)| (task, live.state.clone())).collect();
+        for (task, state) in live {
+            for effect in task::owed(&state).into_iter().filter(|effect| *effect != Effect::Place) {
+                self.perform(task, &state, Some(&state), effect);
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Removes files that a process was writing when it ended.
+    fn sweep(&self) -> Result<(), StoreError> {
+        for name in store::names(&self.layout.tmp())? {
+            if layout::parse_aside_name(&name).is_none_or(|pid| !process::is_alive(pid)) {
+                // What is no file is not ours, and in nobody's way.
+                if let Err(error) = store::remove(&self.layout.tmp().join(&name)) {
+                    tracing::warn!("{error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a task where the log says that it is, and takes it into the queues.
+    fn redo(&mut self, task: TaskId, known: Known) -> Result<(), DaemonError> {
+        let Known { state, spec, spec_seq, places } = known;
+        if self.queues.queue(&spec.queue).is_none() {
+            store::make_dir(&self.layout.queue(&spec.queue))?;
+            self.open_queue(&spec.queue)?;
+        }
+        let target = self.path_of(&spec.queue, task, &state);
+        if !places.is_empty() {
+            let bytes = spool::pretty(&spec);
+            self.make_dated(&folder_of(&target))?;
+            if store::read_if_there(&target)?.is_none_or(|there| there != bytes) {
+                store::draw(&self.layout, &target, &bytes)?;
+            }
+            for place in places.iter().filter(|place| **place != target) {
+                store::remove(place)?;
+                self.touch(Some(place));
+            }
+            self.touch(Some(&target));
+        }
+        if !state.is_ended() {
+            self.queues.insert(task, Live { state, spec, spec_seq });
+        }
+        Ok(())
+    }
+}
+
+/// Makes what can be read of the log what is on disk: a daemon that was killed may not have synced its last lines. After a
+/// failed sync the kernel takes lines for written that are not, so that only a new file helps.
+fn trust(layout: &Layout, host: &Name) -> Result<(), StoreError> {
+    let now = layout.now(host);
+    let failed = daemon_record(layout).is_some_and(|record| record.stopped.is_some());
+    match store::read_if_there(&now)? {
+        Some(bytes) if failed => store::replace(layout, &now, &bytes),
+        Some(_) | None => store::sync_file(&now),
+    }
+}
+
+/// What was wrong with the log, short enough for a line of it.
+fn in_short(messages: Vec<String>) -> Vec<String> {
+    const MESSAGES_MAX: usize = 20;
+    const BYTES_MAX: usize = 1024;
+    let rest = messages.len().saturating_sub(MESSAGES_MAX);
+    let first = messages.iter().take(MESSAGES_MAX).map(|message| jsonl::clip(message, BYTES_MAX));
+    first.chain((rest > 0).then(|| format!("... and {rest} more"))).collect()
+}
+
+/// Folds the lines after a checkpoint into what it knew.
+fn fold(
+    layout: &Layout,
+    host: &Name,
+    checkpoint: Checkpoint,
+    lines: &[Line<Event>],
+) -> Result<BTreeMap<TaskId, Known>, DaemonError> {
+    let mut known = BTreeMap::new();
+    let spec_lines =
+        history::lines_at(layout, host, &checkpoint.tasks.iter().map(|task| task.spec_seq).collect())?;
+    let spec_lines: HashMap<u64, &Line<Event>> = spec_lines.iter().map(|line| (line.seq, line)).collect();
+    for checked in checkpoint.tasks {
+        let Some(spec) = spec_of_line(layout, spec_lines.get(&checked.spec_seq).copied())? else {
+            tracing::error!("task {}: line {} does not give its spec", checked.task, checked.spec_seq);
+            continue;
+        };
+        let task = Known { state: checked.state, spec, spec_seq: checked.spec_seq, places: Vec::new() };
+        known.insert(checked.task, task);
+    }
+    for line in lines {
+        let Some((task, state)) = line.event.state() else { continue };
+        if let Some(spec) = spec_of_line(layout, Some(line))? {
+            let new = Known { state: state.clone(), spec, spec_seq: line.seq, places: Vec::new() };
+            known.insert(task, new);
+        }
+        let Some(task_known) = known.get_mut(&task) else {
+            tracing::error!("line {}: task {task} is not known", line.seq);
+            continue;
+        };
+        let before = std::mem::replace(&mut task_known.state, state.clone());
+        for state in [&before, state] {
+            let place = path_of(layout, &task_known.spec.queue, task, state);
+            if !task_known.places.contains(&place) {
+                task_known.places.push(place);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// The spec that a line carries or names.
+fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Spec>, StoreError> {
+    let Some(Line { event: Event::Submitted { spec, .. }, .. }) = line else { return Ok(None) };
+    match spec {
+        SpecText::Here(spec) => Ok(Some((**spec).clone())),
+        SpecText::Elsewhere { text_sha256 } => {
+            Ok(texts::read(layout, text_sha256)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_wrong_fits_into_a_line_however_much_it_was() {
+        assert_eq!(in_short(vec!["one".to_owned()]), ["one"]);
+        let many = in_short(vec!["\u{1}".repeat(10_000); 2_000]);
+        assert_eq!(many.last().unwrap(), "... and 1980 more");
+        assert!(serde_json::to_string(&many).unwrap().len() < jsonl::LINE_BYTES_MAX / 2);
+    }
+}

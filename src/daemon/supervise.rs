@@ -1,0 +1,247 @@
+//! The runs of live tasks: started, adopted, filed away when they have ended, given up when nobody lives them.
+
+use std::path::Path;
+
+use crate::assignment::Assignment;
+use crate::cgroup;
+use crate::clock;
+use crate::event::By;
+use crate::id::{RunId, TaskId};
+use crate::jsonl;
+use crate::lock::{self, Lock};
+use crate::log::{Durability, Log, LogError};
+use crate::outcome::{Evidence, Outcome};
+use crate::process;
+use crate::record::{self, Record};
+use crate::spool;
+use crate::store::{self, StoreError};
+use crate::task;
+
+use super::admit::agent_of;
+use super::batch::Told;
+use super::threads::{self, Serving};
+use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN};
+
+/// How much is kept of why a run could not be begun.
+const WHY_BYTES_MAX: usize = 8 * 1024;
+
+/// What a run's directory and lock tell about it.
+enum Seen {
+    /// It has not begun, and nobody is about to begin it that we know of.
+    NotBegun,
+    Alive,
+    Over(Box<Record>),
+    /// It has begun, and its supervisor is gone without a word.
+    Abandoned,
+}
+
+impl Daemon {
+    /// Brings a live task's run and what we know of it together: starts it, waits for it, or files it away.
+    pub(super) fn look_at_run(&mut self, task: TaskId) {
+        let attempt = self.queues.task(task).and_then(|live| live.state.live_attempt());
+        let Some(run) = attempt.map(|attempt| RunId { task, attempt }) else { return };
+        if self.waited_for.contains(&run) {
+            return;
+        }
+        let done = self.see(run).and_then(|seen| match seen {
+            Seen::NotBegun => self.start(run),
+            Seen::Alive => self.adopt(run),
+            Seen::Over(record) => self.file_away(run, &record),
+            Seen::Abandoned => self.give_up(run),
+        });
+        if let Err(error) = done {
+            tracing::error!("run {run}: {error}; trying again");
+            self.start_again.push((clock::monotonic() + START_AGAIN, task));
+        }
+    }
+
+    fn see(&self, run: RunId) -> Result<Seen, RunError> {
+        let paths = self.layout.run(run);
+        if lock::is_held(&paths.lock())? {
+            return Ok(Seen::Alive);
+        }
+        let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
+        let record = record::fold(&jsonl::parse(&bytes).lines);
+        Ok(match record {
+            None => Seen::NotBegun,
+            Some(record) if record.outcome.is_some() => Seen::Over(Box::new(record)),
+            Some(_) => Seen::Abandoned,
+        })
+    }
+
+    /// Takes note of a run that has ended and has no supervisor any more. That may have been killed before it drew the
+    /// picture of its last line, so the picture is looked at too.
+    fn file_away(&mut self, run: RunId, record: &Record) -> Result<(), RunError> {
+        let path = self.layout.run(run).record();
+        let picture = spool::pretty(record);
+        if store::read_if_there(&path)?.as_ref() != Some(&picture) {
+            store::draw(&self.layout, &path, &picture)?;
+        }
+        let outcome = record.outcome.unwrap_or(Outcome::Lost);
+        let evidence = Some(record.evidence.clone().unwrap_or_default());
+        let ended = task::Event::RunEnded { attempt: run.attempt, outcome };
+        self.decide(run.task, &ended, Told { evidence, ..Told::by(By::Run) });
+        Ok(())
+    }
+
+    fn start(&mut self, run: RunId) -> Result<(), RunError> {
+        let paths = self.layout.run(run);
+        self.make_run_dir(run)?;
+        let assignment = match self.assignment(run) {
+            Ok(assignment) => assignment,
+            Err(why) => return self.fail(run, why),
+        };
+        let text = serde_json::to_vec(&assignment).expect("because an assignment has string keys");
+        store::draw(&self.layout, &paths.task(), &text)?;
+        let serving = self.supervisor_for(paths.dir()).map_err(RunError::Start)?;
+        self.busy.insert(run, serving);
+        self.waited_for.insert(run);
+        Ok(())
+    }
+
+    /// Gives the run in `run_dir` to a supervisor that has nothing to do, or to a new one.
+    fn supervisor_for(&mut self, run_dir: &Path) -> std::io::Result<Serving> {
+        while let Some((_, mut serving)) = self.idle.pop() {
+            if serving.give(run_dir).is_ok() {
+                return Ok(serving);
+            }
+        }
+        self.supervisors_started += 1;
+        let mut serving = threads::start_supervisor(self.supervisors_started, self.inputs.clone())?;
+        serving.give(run_dir)?;
+        Ok(serving)
+    }
+
+    /// Takes note that a supervisor's process has ended, whatever it was doing.
+    pub(super) fn supervisor_gone(&mut self, number: u64) {
+        self.idle.retain(|(_, serving)| serving.number != number);
+        let of = |(run, serving): (&RunId, &Serving)| (serving.number == number).then_some(*run);
+        if let Some(run) = self.busy.iter().find_map(of) {
+            self.busy.remove(&run);
+            self.waited_for.remove(&run);
+            self.look_at_ended(run);
+        }
+    }
+
+    /// Looks at a run whose supervisor has ended; one that never begins is given up after some tries.
+    fn look_at_ended(&mut self, run: RunId) {
+        if !matches!(self.see(run), Ok(Seen::NotBegun)) {
+            self.false_starts.remove(&run);
+            self.look_at_run(run.task);
+            return;
+        }
+        let tries = self.false_starts.entry(run).or_default();
+        *tries += 1;
+        if *tries < FALSE_STARTS_MAX {
+            self.start_again.push((clock::monotonic() + START_AGAIN, run.task));
+            return;
+        }
+        self.false_starts.remove(&run);
+        let said =
+            store::read_if_there(&self.layout.run(run).supervisor_error()).ok().flatten().unwrap_or_default();
+        let message = format!("its supervisor could not begin it: {}", String::from_utf8_lossy(&said).trim());
+        if let Err(error) = self.fail(run, message) {
+            tracing::error!("run {run}: {error}");
+        }
+    }
+
+    /// What a run is about, frozen; or why it cannot be begun.
+    fn assignment(&self, run: RunId) -> Result<Assignment, String> {
+        let spec = self.spec_of(run.task).cloned().ok_or("the task is gone")?;
+        let agent = match &spec.prompt {
+            Some(_) => Some(self.profile(&agent_of(&spec))?),
+            None => None,
+        };
+        Ok(Assignment {
+            run,
+            host: self.host.clone(),
+            spool: self.layout.root().to_owned(),
+            state_dir: self.spool.state_dir.clone(),
+            spool_id: self.spool.settings.id.to_string(),
+            agent,
+            spec,
+        })
+    }
+
+    fn adopt(&mut self, run: RunId) -> Result<(), RunError> {
+        let run_lock = self.layout.run(run).lock();
+        threads::wait_for_lock(run, run_lock, self.inputs.clone()).map_err(RunError::Start)?;
+        self.waited_for.insert(run);
+        Ok(())
+    }
+
+    /// Ends a run that could not be begun.
+    fn fail(&mut self, run: RunId, why: String) -> Result<(), RunError> {
+        let Some(run_lock) = lock::try_exclusive(&self.layout.run(run).lock())? else {
+            return self.adopt(run);
+        };
+        self.close(run, &run_lock, Outcome::Failed, Evidence::of(jsonl::clip(&why, WHY_BYTES_MAX)))
+    }
+
+    /// Ends a run whose supervisor is gone: kills what is left of it, and records what is known. Under its lock from before
+    /// the first kill: a supervisor that an earlier daemon started may be about to begin it.
+    fn give_up(&mut self, run: RunId) -> Result<(), RunError> {
+        let Some(run_lock) = lock::try_exclusive(&self.layout.run(run).lock())? else {
+            return self.adopt(run);
+        };
+        let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
+        let record = record::fold(&jsonl::parse(&log).lines);
+        let group = record.as_ref().and_then(|record| record.cgroup.as_deref());
+        group.into_iter().for_each(cgroup::kill);
+        let killed = process::kill_marked(run);
+        group.into_iter().for_each(cgroup::remove);
+        if record.map(|record| record.boot) != Some(process::boot()) {
+            return self.close(
+                run,
+                &run_lock,
+                Outcome::Interrupted,
+                Evidence::of("the machine went down under it"),
+            );
+        }
+        let message = format!("its supervisor ended without a word; {killed} of its processes were killed");
+        self.close(run, &run_lock, Outcome::Lost, Evidence::of(message))
+    }
+
+    /// Writes the end of a run that has no supervisor into its log, and files it away.
+    fn close(
+        &mut self,
+        run: RunId,
+        _lock: &Lock,
+        outcome: Outcome,
+        evidence: Evidence,
+    ) -> Result<(), RunError> {
+        let opened = Log::open(&self.layout.run(run).log(), 0)?;
+        let (mut log, mut record) = (opened.log, record::fold(&opened.lines));
+        if record.as_ref().is_none_or(|record| record.outcome.is_none()) {
+            let started = record.is_none().then(|| record::Event::Started {
+                run,
+                host: self.host.clone(),
+                pid: std::process::id(),
+                boot: process::boot(),
+                token_sha256: String::new(),
+                item: self.spec_of(run.task).and_then(|spec| spec.item.clone()),
+                cgroup: None,
+            });
+            let open = record::open_commands(&opened.lines).into_iter().map(|(command, kind)| {
+                record::Event::CommandEnded { command, kind, result: "the run ended".to_owned() }
+            });
+            let end = record::Event::Ended { outcome, evidence, delivered: None, error: None };
+            let events = started.into_iter().chain(open).chain([end]).collect();
+            for line in log.append(clock::now(), events, Durability::Durable)? {
+                record = record::step(record, &line);
+            }
+        }
+        record.map_or(Ok(()), |record| self.file_away(run, &record))
+    }
+}
+
+/// Why a run could not be started, watched or closed.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("no process or thread is to be had: {0}")]
+    Start(std::io::Error),
+}

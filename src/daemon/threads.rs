@@ -1,0 +1,109 @@
+//! The daemon's threads: each has a name, waits for one thing, and is joined or ends with the process.
+#![expect(clippy::disallowed_methods, reason = "starts supervisors, and the threads that wait for them")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::Sender;
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGIO, SIGTERM};
+
+use super::DaemonError;
+use crate::id::RunId;
+use crate::input::Input;
+use crate::process;
+use crate::{lock, supervisor};
+
+/// Enough for a thread that only waits and sends.
+const WAITER_STACK_BYTES: usize = 128 * 1024;
+
+/// Starts a thread with a name; it ends when the channel that it reads is closed.
+pub(super) fn named(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+    Builder::new().name(name.to_owned()).spawn(body).map_err(DaemonError::Thread)
+}
+
+/// Turns SIGTERM and SIGINT into an input. SIGHUP changes nothing, and SIGIO only says that somebody opened a file
+/// whose lease we asked for.
+pub(super) fn signals(inputs: Sender<Input>) -> Result<JoinHandle<()>, DaemonError> {
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(DaemonError::Thread)?;
+    for signal in [SIGTERM, SIGINT] {
+        let theirs = theirs.try_clone().map_err(DaemonError::Thread)?;
+        signal_hook::low_level::pipe::register(signal, theirs).map_err(DaemonError::Thread)?;
+    }
+    for signal in [SIGHUP, SIGIO] {
+        signal_hook::flag::register(signal, std::sync::Arc::default()).map_err(DaemonError::Thread)?;
+    }
+    named("signals", move || {
+        let mut byte = [0];
+        while std::io::Read::read(&mut ours, &mut byte).is_ok_and(|read| read > 0) {
+            if inputs.send(Input::EndAsked).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A supervisor's process, as long as we can give it runs.
+pub(super) struct Serving {
+    /// Our own number for it.
+    pub(super) number: u64,
+    stdin: ChildStdin,
+}
+
+impl Serving {
+    /// Gives it a run to carry out.
+    ///
+    /// # Errors
+    /// When it has ended; then it has not begun the run.
+    pub(super) fn give(&mut self, run_dir: &Path) -> std::io::Result<()> {
+        // A path can have any byte but NUL.
+        let mut text = run_dir.as_os_str().as_encoded_bytes().to_vec();
+        text.push(0);
+        self.stdin.write_all(&text)
+    }
+}
+
+/// Starts a supervisor, and a thread that listens to it and waits for its end.
+///
+/// # Errors
+/// When the system has no process or thread to give; then nothing was started.
+pub(super) fn start_supervisor(number: u64, inputs: Sender<Input>) -> std::io::Result<Serving> {
+    let mut command = Command::new(process::own_program());
+    // A group of its own: what a terminal sends to the daemon is not meant for its runs.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.arg(supervisor::VERB).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().expect("because stdin is piped");
+    let waiter = Builder::new().name("supervisor".to_owned()).stack_size(WAITER_STACK_BYTES);
+    waiter.spawn(move || {
+        listen(&mut child, &inputs);
+        // What it exited with says less than the logs of its runs.
+        let _ = child.wait();
+        let _ = inputs.send(Input::SupervisorGone(number));
+    })?;
+    Ok(Serving { number, stdin })
+}
+
+/// Passes on which runs a supervisor has finished, until it ends.
+fn listen(child: &mut Child, inputs: &Sender<Input>) {
+    let Some(stdout) = child.stdout.take() else { return };
+    for line in BufReader::with_capacity(512, stdout).lines().map_while(Result::ok) {
+        if line.parse().is_ok_and(|run| inputs.send(Input::RunEnded(run)).is_err()) {
+            return;
+        }
+    }
+}
+
+/// Waits for the end of a run that another daemon started: for its lock.
+pub(super) fn wait_for_lock(run: RunId, run_lock: PathBuf, inputs: Sender<Input>) -> std::io::Result<()> {
+    let waiter = Builder::new().name("adopted".to_owned()).stack_size(WAITER_STACK_BYTES);
+    waiter
+        .spawn(move || {
+            if let Err(error) = lock::wait_exclusive(&run_lock) {
+                tracing::error!("{error}");
+            }
+            let _ = inputs.send(Input::RunEnded(run));
+        })
+        .map(drop)
+}

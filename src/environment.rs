@@ -1,0 +1,56 @@
+//! The process's environment variables: read here, passed on as values.
+#![expect(clippy::disallowed_methods, reason = "the one module that reads the environment")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The spool that commands use when `--spool` is absent.
+pub(crate) const SPOOL_DIR: &str = "GITSPOOL_DIR";
+/// Where machine-local state lies, instead of `$XDG_STATE_HOME/gitspool`.
+pub(crate) const STATE_DIR: &str = "GITSPOOL_STATE_DIR";
+/// The id of the run that a process belongs to; also the marker by which the processes of a lost run are found.
+pub(crate) const RUN: &str = "GITSPOOL_RUN";
+/// The secret of the run, with which its agent speaks to the spool.
+pub(crate) const TOKEN: &str = "GITSPOOL_TOKEN";
+/// The attempt's number, from 1.
+pub(crate) const ATTEMPT: &str = "GITSPOOL_ATTEMPT";
+/// The task's id.
+pub(crate) const TASK: &str = "GITSPOOL_TASK";
+
+/// A variable's value; an empty one counts as absent.
+pub(crate) fn value(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The folder for the user's machine-local state: `$GITSPOOL_STATE_DIR`, else `$XDG_STATE_HOME/gitspool`,
+/// else `$HOME/.local/state/gitspool`; `None` when not even `HOME` is set.
+pub(crate) fn state_dir() -> Option<PathBuf> {
+    let under = |name: &str, rest: &str| value(name).map(|dir| PathBuf::from(dir).join(rest));
+    value(STATE_DIR)
+        .map(PathBuf::from)
+        .or_else(|| under("XDG_STATE_HOME", "gitspool"))
+        .or_else(|| under("HOME", ".local/state/gitspool"))
+}
+
+/// What an agent inherits of the daemon's environment: names that say who and where the user is.
+pub(crate) fn inherited() -> Vec<(String, OsString)> {
+    const NAMES: [&str; 10] =
+        ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TERM", "TMPDIR", STATE_DIR];
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| NAMES.contains(&name.as_str()) || name.starts_with("LC_"))
+        .collect()
+}
+
+/// The same, with the folder of our own program at the end of `PATH`, so that an agent finds `gitspool`.
+pub(crate) fn with_own_program(mut variables: Vec<(String, OsString)>) -> Vec<(String, OsString)> {
+    let own = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+    let path = variables.iter_mut().find(|(name, _)| name == "PATH");
+    if let (Some(own), Some((_, path))) = (own, path) {
+        let folders: Vec<PathBuf> = std::env::split_paths(path).chain([own]).collect();
+        if let Ok(joined) = std::env::join_paths(folders) {
+            *path = joined;
+        }
+    }
+    variables
+}

@@ -1,0 +1,136 @@
+//! The lines of the spool's log: every move of every task, and what became of every command.
+//!
+//! State lines carry the full new state, so that folding a log needs no rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::TaskId;
+use crate::outcome::Evidence;
+use crate::refusal::Refusal;
+use crate::spec::Spec;
+use crate::task::State;
+
+/// The largest spec that stands in a line itself, in bytes of JSON.
+pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// One event of the spool's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub(crate) enum Event {
+    /// A task exists from here on.
+    #[serde(rename = "task.submitted")]
+    Submitted { task: TaskId, state: State, spec: SpecText, command: Origin },
+    /// A task's state is another from here on.
+    #[serde(rename = "task.moved")]
+    Moved {
+        task: TaskId,
+        state: State,
+        by: By,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        command: Option<Origin>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        reason: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        evidence: Option<Evidence>,
+    },
+    /// A command was carried out that changed no task's state, or was passed on to a run.
+    #[serde(rename = "command.accepted")]
+    Accepted { command: Origin, kind: String, task: Option<TaskId>, note: String },
+    #[serde(rename = "command.refused")]
+    Refused { command: Origin, refusal: Refusal },
+    #[serde(rename = "daemon.started")]
+    DaemonStarted { pid: u32, version: String, repaired: Vec<String> },
+    #[serde(rename = "daemon.stopped")]
+    DaemonStopped { pid: u32 },
+    /// A type that a newer version writes; it is passed over.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who moved a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum By {
+    /// A command file.
+    Command,
+    /// A person who moved or removed the task's file.
+    Hand,
+    /// The daemon: a slot was free.
+    Daemon,
+    /// The task's run, by ending.
+    Run,
+}
+
+/// The command file that a line answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// Names the claimed file, once and for all.
+    pub(crate) claim: TaskId,
+    /// The name under which it was dropped, and under which its receipt lies.
+    pub(crate) name: String,
+}
+
+/// A spec in a line: itself, or the name of the text that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum SpecText {
+    Elsewhere { text_sha256: String },
+    Here(Box<Spec>),
+}
+
+impl Event {
+    /// The command file that this line answers, if any.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Event::Submitted { command, .. }
+            | Event::Accepted { command, .. }
+            | Event::Refused { command, .. } => Some(command),
+            Event::Moved { command, .. } => command.as_ref(),
+            Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
+        }
+    }
+
+    /// The task whose state this line tells, and the state.
+    pub(crate) fn state(&self) -> Option<(TaskId, &State)> {
+        match self {
+            Event::Submitted { task, state, .. } | Event::Moved { task, state, .. } => Some((*task, state)),
+            Event::Accepted { .. }
+            | Event::Refused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonl::{self, Line};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_line_of_a_newer_version_is_passed_over() {
+        let text = b"{\"seq\":1,\"at\":\"2026-11-20T15:04:05.123456Z\",\"type\":\"task.praised\",\"by\":9}\n";
+        let parsed = jsonl::parse::<Event>(text);
+        assert_eq!(parsed.lines.len(), 1, "{:?}", parsed.bad);
+        assert_eq!(parsed.lines[0].event, Event::Unknown);
+    }
+
+    #[test]
+    fn a_spec_reads_back_from_its_line_and_is_not_taken_for_a_reference() {
+        let task: TaskId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let command = Origin { claim: task, name: "x.json".into() };
+        let state = State::Ready { rank: crate::id::Rank::default(), attempts: 0 };
+        for spec in [
+            SpecText::Here(Box::new(Spec { run: Some(vec!["true".into()]), ..Spec::default() })),
+            SpecText::Elsewhere { text_sha256: "ab".into() },
+        ] {
+            let event = Event::Submitted { task, state: state.clone(), spec, command: command.clone() };
+            let mut bytes = Vec::new();
+            let line = Line { seq: 1, at: Timestamp::from_micros(5), event };
+            jsonl::write(&mut bytes, &line);
+            assert_eq!(jsonl::parse::<Event>(&bytes).lines, [line]);
+        }
+    }
+}

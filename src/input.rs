@@ -1,0 +1,23 @@
+//! Everything that can make the daemon decide: one closed type, one channel, one thread that reads it.
+
+use crate::command::Command;
+use crate::event::Origin;
+use crate::id::RunId;
+use crate::refusal::Refusal;
+
+/// One thing that happened. Each source is a thread of its own, named in `daemon`.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A dropped file was taken: what it asks for, or why it cannot be.
+    Dropped { origin: Origin, asked: Result<Command, Refusal> },
+    /// The inbox was looked through, and nothing waits in it.
+    InboxEmpty,
+    /// A run may have ended: its supervisor says so, or its lock is free.
+    RunEnded(RunId),
+    /// A supervisor's process has ended; the number is the daemon's own for it.
+    SupervisorGone(u64),
+    /// The tree is on disk up to this line, or could not be brought there.
+    Checkpointed(Result<u64, String>),
+    /// Somebody asks the daemon to end.
+    EndAsked,
+}

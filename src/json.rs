@@ -1,0 +1,208 @@
+//! JSON as strangers write it: nothing is guessed, nothing is dropped, and each error names its place.
+//!
+//! serde_json alone takes the last of two equal keys and an array in an object's place; this reader takes neither.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::refusal::{Kind, Refusal};
+
+/// How deep arrays and objects may be nested.
+pub(crate) const DEPTH_MAX: usize = 64;
+
+/// The keys that an object may have, and the shape of those that are objects with fixed keys themselves.
+pub(crate) struct Shape(pub(crate) &'static [(&'static str, Option<&'static Shape>)]);
+
+/// Parses `bytes` as one JSON object: UTF-8, no duplicate keys at any depth, no NUL in any text.
+pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let text = utf8(bytes)?;
+    let problem = Cell::new(None);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let seed = Strict { path: "$".to_owned(), depth: 0, problem: &problem };
+    let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    match parsed {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Refusal::new(Kind::WrongType, "a command is a JSON object").at("$")),
+        Err(error) => Err(problem.take().unwrap_or_else(|| invalid(&error))),
+    }
+}
+
+/// The text of a file that must be UTF-8 without NUL.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let refusal = Refusal::new(Kind::NotUtf8, format!("byte {} is not UTF-8", error.valid_up_to()));
+        refusal.hint("write the file as UTF-8")
+    })?;
+    match text.find('\0') {
+        Some(place) => Err(Refusal::new(Kind::ContainsNul, format!("byte {place} is a NUL"))),
+        None => Ok(text),
+    }
+}
+
+/// Refuses keys that `shape` does not know, with the known key that was probably meant.
+pub(crate) fn check_keys(map: &Map<String, Value>, shape: &Shape, path: &str) -> Result<(), Refusal> {
+    for (key, value) in map {
+        let Some((_, inner)) = shape.0.iter().find(|(known, _)| known == key) else {
+            let known: Vec<&str> = shape.0.iter().map(|(known, _)| *known).collect();
+            return Err(Refusal::unknown(Kind::UnknownKey, "key", key, &known).at(format!("{path}.{key}")));
+        };
+        match (inner, value) {
+            (Some(inner), Value::Object(map)) => check_keys(map, inner, &format!("{path}.{key}"))?,
+            (Some(_), Value::Array(_)) => {
+                let message = format!("{key:?} is an array where an object belongs");
+                return Err(Refusal::new(Kind::WrongType, message).at(format!("{path}.{key}")));
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Turns a parsed object into a typed value; an error names the place of the value that does not fit.
+pub(crate) fn typed<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| {
+        let path = match error.path().to_string() {
+            place if place == "." => "$".to_owned(),
+            place => format!("$.{place}"),
+        };
+        let message = error.into_inner().to_string();
+        // serde tells the two apart by its words only.
+        let kind = if message.starts_with("missing field") { Kind::MissingKey } else { Kind::WrongType };
+        Refusal::new(kind, message).at(path)
+    })
+}
+
+fn invalid(error: &serde_json::Error) -> Refusal {
+    let refusal = Refusal::new(Kind::InvalidJson, error.to_string());
+    if error.is_eof() { refusal.hint("the file ends before its JSON does") } else { refusal }
+}
+
+/// Reads one value; `problem` carries the refusal past serde's error type, which has no room for it.
+struct Strict<'a> {
+    path: String,
+    depth: usize,
+    problem: &'a Cell<Option<Refusal>>,
+}
+
+impl Strict<'_> {
+    fn fail<E: de::Error>(&self, refusal: Refusal) -> E {
+        let error = E::custom(&refusal.message);
+        self.problem.set(Some(refusal));
+        error
+    }
+
+    fn inner<E: de::Error>(&self, path: String) -> Result<Strict<'_>, E> {
+        if self.depth == DEPTH_MAX {
+            let message = format!("nested deeper than {DEPTH_MAX}");
+            return Err(self.fail(Refusal::new(Kind::TooDeep, message).at(self.path.clone())));
+        }
+        Ok(Strict { path, depth: self.depth + 1, problem: self.problem })
+    }
+
+    fn text<E: de::Error>(&self, text: &str) -> Result<Value, E> {
+        if text.contains('\0') {
+            return Err(
+                self.fail(Refusal::new(Kind::ContainsNul, "a text contains NUL").at(self.path.clone()))
+            );
+        }
+        Ok(Value::String(text.to_owned()))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.text(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) =
+            items.next_element_seed(self.inner(format!("{}[{}]", self.path, array.len()))?)?
+        {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = format!("{}.{key}", self.path);
+            if map.contains_key(&key) {
+                let message = format!("the key {key:?} stands here twice");
+                return Err(self.fail(Refusal::new(Kind::DuplicateKey, message).at(path)));
+            }
+            if key.contains('\0') {
+                return Err(
+                    self.fail(Refusal::new(Kind::ContainsNul, "a key contains NUL").at(self.path.clone()))
+                );
+            }
+            let value = entries.next_value_seed(self.inner(path)?)?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> (Kind, Option<String>) {
+        let refusal = parse_object(text.as_bytes()).expect_err(text);
+        (refusal.kind, refusal.path)
+    }
+
+    #[test]
+    fn what_serde_json_would_let_pass_is_refused_with_its_place() {
+        assert_eq!(refusal(r#"{"a":{"b":1,"b":2}}"#), (Kind::DuplicateKey, Some("$.a.b".into())));
+        assert_eq!(refusal(r#"{"a":["\u0000"]}"#), (Kind::ContainsNul, Some("$.a[0]".into())));
+        assert_eq!(refusal(r#"["a"]"#), (Kind::WrongType, Some("$".into())));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
+        assert_eq!(refusal(&deep).0, Kind::TooDeep);
+        let very_deep = format!("{{\"a\":{}", "[".repeat(100_000));
+        assert_eq!(refusal(&very_deep).0, Kind::TooDeep);
+        for broken in [r#"{"a":"#, "", "{}x", "{}\n{}", "\u{feff}{}", "{'a':1}", r#"{"a":1e400}"#] {
+            assert_eq!(refusal(broken).0, Kind::InvalidJson, "{broken}");
+        }
+        assert_eq!(parse_object(b"{\"a\":\"\xff\"}").unwrap_err().kind, Kind::NotUtf8);
+        assert_eq!(parse_object(b"{}\0").unwrap_err().kind, Kind::ContainsNul);
+        assert!(parse_object(br#" {"a":[1,-1,2.5,true,null,{"b":"x"}]} "#).is_ok());
+    }
+}

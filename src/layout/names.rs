@@ -1,0 +1,44 @@
+//! The names of files, read back: each function is the counterpart of a path that `layout` joins.
+
+use crate::id::{Rank, TaskId};
+
+/// Reads the name of a file in `.local/tmp`: the process that wrote it.
+pub(crate) fn parse_aside_name(name: &str) -> Option<u32> {
+    name.split_once('-')?.0.parse().ok()
+}
+
+/// Reads the name of a task's file in any other folder.
+pub(crate) fn parse_task_name(name: &str) -> Option<TaskId> {
+    name.strip_suffix(".json")?.parse().ok()
+}
+
+/// Reads the name of a file in `ready/` or `held/`, as a user may have moved it there: a rank if there is one, `-`, the
+/// task. A rank too large is the last.
+pub(crate) fn parse_queued_name(name: &str) -> Option<(Option<Rank>, TaskId)> {
+    let stem = name.strip_suffix(".json")?;
+    let (before, task) = stem.split_at_checked(stem.len().checked_sub(36)?)?;
+    let rank = match before {
+        "" => None,
+        before => {
+            let rank: u64 = before.strip_suffix('-')?.parse().ok()?;
+            Some(Rank::try_from(u8::try_from(rank.min(99)).ok()?).ok()?)
+        }
+    };
+    Some((rank, task.parse().ok()?))
+}
+
+/// Reads the name of a claimed file: the claim's id and the dropped name.
+pub(crate) fn parse_claim_name(name: &str) -> Option<(TaskId, &str)> {
+    let (claim, dropped) = name.split_at_checked(36)?;
+    Some((claim.parse().ok()?, dropped.strip_prefix('.')?))
+}
+
+/// Reads the name of a sealed segment: the number of its last line.
+pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
+    name.strip_suffix(".jsonl")?.rsplit_once('-')?.1.parse().ok()
+}
+
+/// Reads the name of a command to a run: its number.
+pub(crate) fn parse_command_name(name: &str) -> Option<u64> {
+    if name.ends_with(".json") { name.split_once('-')?.0.parse().ok() } else { None }
+}

@@ -1,0 +1,72 @@
+//! gitspool: a job spooler whose interface is a directory.
+//!
+//! The files are specified in `spool-layout.md`. The modules are listed in reading order: words first, then what
+//! decides, then what acts.
+
+mod id;
+mod time;
+mod layout;
+mod outcome;
+mod refusal;
+mod json;
+mod workspace;
+mod spec;
+mod command;
+mod agent;
+mod prompt;
+mod assignment;
+mod redact;
+mod escape;
+mod task;
+mod queue;
+mod run;
+mod jsonl;
+mod event;
+mod record;
+mod input;
+
+mod clock;
+mod environment;
+mod store;
+mod lock;
+mod log;
+mod texts;
+mod history;
+mod receipt;
+mod lease;
+mod spool;
+mod inbox;
+mod watch;
+mod hint;
+mod git;
+mod worktree;
+mod kept;
+mod settlement;
+mod process;
+mod cgroup;
+mod launch;
+mod stage;
+mod supervisor;
+mod daemon;
+mod cli;
+
+/// Does what the program's arguments ask for.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    // The hidden verbs come first, so that a supervisor and a launch stage never pay for a command line parser.
+    match verb.to_str() {
+        Some(supervisor::VERB) => supervisor::main(arguments.next().map(Into::into)),
+        Some(launch::VERB) => std::process::ExitCode::from(launch::main(arguments)),
+        Some(stage::VERB) => {
+            let verb = arguments.next().unwrap_or_default();
+            stage::main(&verb.to_string_lossy(), &path(arguments.next()))
+        }
+        _ => cli::main(),
+    }
+}
+
+fn path(argument: Option<std::ffi::OsString>) -> std::path::PathBuf {
+    argument.unwrap_or_default().into()
+}

@@ -1,0 +1,5 @@
+//! The gitspool program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    gitspool::main()
+}

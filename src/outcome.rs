@@ -1,0 +1,79 @@
+//! How a run ends, and with what evidence.
+
+use serde::{Deserialize, Serialize};
+
+/// The outcome of a run, and with it of its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Succeeded,
+    /// It ended by itself and says that it did not succeed, or it could not be started.
+    Failed,
+    /// A signal ended it that was not ours.
+    Signalled,
+    TimedOut,
+    Cancelled,
+    /// Its supervisor was told to end, or the machine went down under it.
+    Interrupted,
+    /// Nobody saw how it ended.
+    Lost,
+}
+
+impl Outcome {
+    /// Every outcome, the best first.
+    #[cfg(test)]
+    pub(crate) const ALL: [Outcome; 7] = [
+        Outcome::Succeeded,
+        Outcome::Cancelled,
+        Outcome::Failed,
+        Outcome::Signalled,
+        Outcome::TimedOut,
+        Outcome::Interrupted,
+        Outcome::Lost,
+    ];
+
+    /// The folder of tasks that ended so; one of `layout::ENDED_FOLDERS`.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "done",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Failed
+            | Outcome::Signalled
+            | Outcome::TimedOut
+            | Outcome::Interrupted
+            | Outcome::Lost => "failed",
+        }
+    }
+
+    /// The word for it in records and on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Signalled => "signalled",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Lost => "lost",
+        }
+    }
+}
+
+/// What was seen of a run's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Evidence {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) exit_code: Option<i32>,
+    /// The number of the signal that ended the agent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) signal: Option<i32>,
+    /// What else there is to say, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) message: Option<String>,
+}
+
+impl Evidence {
+    pub(crate) fn of(message: impl Into<String>) -> Evidence {
+        Evidence { message: Some(message.into()), ..Evidence::default() }
+    }
+}

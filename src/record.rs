@@ -1,0 +1,251 @@
+//! The lines of a run's log, and the record that they fold into.
+//!
+//! The supervisor writes the lines; anybody may fold them. `run.json` is the fold, drawn for `jq`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Name, RunId};
+use crate::jsonl::Line;
+use crate::outcome::{Evidence, Outcome};
+use crate::time::Timestamp;
+use crate::workspace::{Delivered, Workspace};
+
+/// One event of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub(crate) enum Event {
+    /// This attempt has begun, and may never begin again.
+    #[serde(rename = "run.started")]
+    Started {
+        run: RunId,
+        host: Name,
+        pid: u32,
+        /// Which boot of the machine: a run of an earlier one was interrupted.
+        boot: String,
+        /// The SHA-256 of the run's secret, by which its agent is known.
+        token_sha256: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        item: Option<String>,
+        /// The control group that holds the run's processes.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        cgroup: Option<PathBuf>,
+    },
+    #[serde(rename = "workspace.ready")]
+    WorkspaceReady { workspace: Workspace },
+    #[serde(rename = "agent.started")]
+    AgentStarted { pid: u32, argv: Vec<String> },
+    /// Its processes are asked to end.
+    #[serde(rename = "run.stopping")]
+    Stopping { outcome: Outcome, message: Option<String> },
+    #[serde(rename = "command.acknowledged")]
+    Acknowledged { command: u64, kind: String },
+    #[serde(rename = "command.ended")]
+    CommandEnded { command: u64, kind: String, result: String },
+    /// The agent's word.
+    #[serde(rename = "note")]
+    Note { text: String },
+    #[serde(rename = "session")]
+    Session { session: String },
+    #[serde(rename = "summary")]
+    Summary { text: String },
+    /// What the supervisor has to say.
+    #[serde(rename = "log")]
+    Log { level: Level, text: String },
+    /// The run is over.
+    #[serde(rename = "run.ended")]
+    Ended {
+        outcome: Outcome,
+        evidence: Evidence,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        delivered: Option<Delivered>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        error: Option<String>,
+    },
+    /// A type that a newer version writes; it is passed over.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How serious a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Preparing,
+    Running,
+    Stopping,
+    Ended,
+}
+
+/// What a run's log says, in one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) run: RunId,
+    pub(crate) host: Name,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) item: Option<String>,
+    pub(crate) status: Status,
+    /// Of the supervisor, for people.
+    pub(crate) pid: u32,
+    pub(crate) boot: String,
+    pub(crate) token_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) started_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) evidence: Option<Evidence>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) workspace: Option<Workspace>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) delivered: Option<Delivered>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) summary: Option<String>,
+    /// What went wrong beside the outcome: a dirty workspace, a failed clean-up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) error: Option<String>,
+    /// The number of the last line that is folded in.
+    pub(crate) last_seq: u64,
+}
+
+/// Folds a run's lines; `None` when it has not begun.
+pub(crate) fn fold(lines: &[Line<Event>]) -> Option<Record> {
+    lines.iter().fold(None, step)
+}
+
+/// Folds one more line in.
+pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record> {
+    let Some(mut record) = record else { return begin(line) };
+    record.last_seq = line.seq;
+    match &line.event {
+        Event::WorkspaceReady { workspace } => record.workspace = Some(workspace.clone()),
+        Event::AgentStarted { .. } => record.status = Status::Running,
+        Event::Stopping { .. } => record.status = Status::Stopping,
+        Event::Session { session } => record.session = Some(session.clone()),
+        Event::Summary { text } => record.summary = Some(text.clone()),
+        // The first end counts.
+        Event::Ended { outcome, evidence, delivered, error } if record.outcome.is_none() => {
+            record.status = Status::Ended;
+            record.finished_at = Some(line.at);
+            record.outcome = Some(*outcome);
+            record.evidence = Some(evidence.clone());
+            record.delivered.clone_from(delivered);
+            record.error.clone_from(error);
+        }
+        Event::Ended { .. }
+        | Event::Started { .. }
+        | Event::Acknowledged { .. }
+        | Event::CommandEnded { .. }
+        | Event::Note { .. }
+        | Event::Log { .. }
+        | Event::Unknown => {}
+    }
+    Some(record)
+}
+
+fn begin(line: &Line<Event>) -> Option<Record> {
+    let Event::Started { run, host, pid, boot, token_sha256, item, cgroup } = &line.event else {
+        return None;
+    };
+    Some(Record {
+        run: *run,
+        host: host.clone(),
+        item: item.clone(),
+        status: Status::Preparing,
+        pid: *pid,
+        boot: boot.clone(),
+        token_sha256: token_sha256.clone(),
+        cgroup: cgroup.clone(),
+        started_at: line.at,
+        finished_at: None,
+        outcome: None,
+        evidence: None,
+        workspace: None,
+        delivered: None,
+        session: None,
+        summary: None,
+        error: None,
+        last_seq: line.seq,
+    })
+}
+
+/// The commands to a run that were acknowledged and have not ended: number and kind.
+pub(crate) fn open_commands(lines: &[Line<Event>]) -> Vec<(u64, String)> {
+    let mut open: Vec<(u64, String)> = Vec::new();
+    for line in lines {
+        match &line.event {
+            Event::Acknowledged { command, kind } => open.push((*command, kind.clone())),
+            Event::CommandEnded { command, .. } => open.retain(|(open, _)| open != command),
+            Event::Started { .. }
+            | Event::WorkspaceReady { .. }
+            | Event::AgentStarted { .. }
+            | Event::Stopping { .. }
+            | Event::Note { .. }
+            | Event::Session { .. }
+            | Event::Summary { .. }
+            | Event::Log { .. }
+            | Event::Ended { .. }
+            | Event::Unknown => {}
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(events: Vec<Event>) -> Vec<Line<Event>> {
+        (1..)
+            .zip(events)
+            .map(|(seq, event)| Line { seq, at: Timestamp::from_micros(i64::try_from(seq).unwrap()), event })
+            .collect()
+    }
+
+    fn started() -> Event {
+        Event::Started {
+            run: "01890a5d-ac96-774b-bcce-b302099a8057.1".parse().unwrap(),
+            host: "here".parse().unwrap(),
+            pid: 1,
+            boot: "b".into(),
+            token_sha256: "t".into(),
+            item: None,
+            cgroup: None,
+        }
+    }
+
+    fn ended(outcome: Outcome) -> Event {
+        Event::Ended { outcome, evidence: Evidence::default(), delivered: None, error: None }
+    }
+
+    #[test]
+    fn the_first_end_counts() {
+        let record = fold(&lines(vec![started(), ended(Outcome::Lost), ended(Outcome::Succeeded)])).unwrap();
+        assert_eq!((record.outcome, record.last_seq), (Some(Outcome::Lost), 3));
+        assert_eq!(fold(&lines(vec![ended(Outcome::Lost)])), None, "what never began has no record");
+    }
+
+    #[test]
+    fn an_acknowledged_command_is_open_until_it_has_ended() {
+        let kind = "cancel".to_owned();
+        let mut events = vec![started(), Event::Acknowledged { command: 1, kind: kind.clone() }];
+        assert_eq!(open_commands(&lines(events.clone())), [(1, kind.clone())]);
+        events.push(Event::CommandEnded { command: 1, kind, result: "done".into() });
+        assert_eq!(open_commands(&lines(events)), []);
+    }
+}

@@ -1,0 +1,424 @@
+//! The end of a worktree: what was delivered, what is kept of it, and its removal.
+//!
+//! Owns `refs/gitspool/kept/<run>`. Looking at what an agent left needs no lock; removal is under the repository's lock,
+//! in this order: the files aside into the trash, the branch, the administrative folder, the files. While the
+//! administrative folder stands, nothing in the trash has been deleted, so a crash between is undone by one rename.
+//!
+//! Invariant: nothing that is not ignored is deleted before a ref holds it, on disk.
+
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+
+use crate::git::{self, Launcher, Repository};
+use crate::id::RunId;
+use crate::kept::{self, Found, Place};
+use crate::layout::StateLayout;
+use crate::store;
+use crate::workspace::{Cleanup, Delivered, Workspace};
+use crate::worktree::{Site, WorktreeError, branch_ref};
+
+/// Says what a run has delivered, keeps what no branch holds, and removes what `cleanup` names.
+///
+/// For a worktree in which no process works any more. Safe to repeat: after a crash at any step it goes on from there.
+/// What cannot be kept (an unfinished merge, a repository inside the worktree) stays, and [`Delivered::removed`] is
+/// false. A tree that cannot be deleted whole waits in the trash. Waits for the repository's lock while it removes.
+///
+/// # Errors
+///
+/// The worktree stays, with all that is in it.
+pub(crate) fn settle(
+    workspace: &Workspace,
+    cleanup: Cleanup,
+    run: RunId,
+    locks: &StateLayout,
+    launcher: &Launcher,
+) -> Result<Delivered, WorktreeError> {
+    let settling = Settling::open(workspace, cleanup, run, locks)?;
+    let admin = settling.site.admin();
+    if !store::exists(&admin) {
+        return settling.removed_before();
+    }
+    settling.undo_half_a_removal()?;
+    let earlier = settling.repository.ref_value(&settling.site.kept_ref())?;
+    let place = settling.place(&admin, earlier)?;
+    let found = kept::look(&place, launcher)?;
+    let mut delivered = settling.measure(found.head)?;
+    let kept = settling.keep(&place, &found)?;
+    let removes = cleanup != Cleanup::Never && !found.blocked;
+    if removes {
+        settling.remove(kept)?;
+    }
+    delivered.dirty = found.dirty;
+    delivered.dirty_summary = found.summary;
+    delivered.kept_ref = kept.map(|_| settling.site.kept_ref());
+    delivered.removed = removes;
+    Ok(delivered)
+}
+
+/// A worktree that is being settled.
+struct Settling<'a> {
+    site: Site,
+    cleanup: Cleanup,
+    locks: &'a StateLayout,
+    trashed: PathBuf,
+    repository: Repository,
+    base: ObjectId,
+    /// The full name of the branch that was made for it.
+    branch: String,
+}
+
+impl<'a> Settling<'a> {
+    fn open(
+        workspace: &Workspace,
+        cleanup: Cleanup,
+        run: RunId,
+        locks: &'a StateLayout,
+    ) -> Result<Settling<'a>, WorktreeError> {
+        let Workspace {
+            root, repository: Some(common), branch: Some(branch), base_commit: Some(base), ..
+        } = workspace
+        else {
+            return Err(WorktreeError::NotAWorktree(workspace.root.clone()));
+        };
+        let base =
+            ObjectId::from_hex(base.as_bytes()).map_err(|_| WorktreeError::NotAWorktree(root.clone()))?;
+        let site = Site { run, common: common.clone(), root: root.clone() };
+        let (repository, trashed) = (Repository::open(common)?, locks.trashed(run));
+        Ok(Settling { site, cleanup, locks, trashed, repository, base, branch: branch_ref(branch) })
+    }
+
+    fn place<'s>(&'s self, admin: &'s Path, earlier: Option<ObjectId>) -> Result<Place<'s>, WorktreeError> {
+        let tip = self.repository.ref_value(&self.branch)?;
+        let Site { run, common, root } = &self.site;
+        let fallback = tip.into_iter().chain([self.base]).collect();
+        Ok(Place { run: *run, common, admin, root, fallback, earlier })
+    }
+
+    /// After a crash between the first two steps of removal: back to before the first, and all is as it was.
+    fn undo_half_a_removal(&self) -> Result<(), WorktreeError> {
+        if !store::exists(&self.site.root) && store::exists(&self.trashed) {
+            store::rename(&self.trashed, &self.site.root)?;
+        }
+        Ok(())
+    }
+
+    /// What the commits up to `head` bring.
+    fn measure(&self, head: ObjectId) -> Result<Delivered, WorktreeError> {
+        let [files_changed, insertions, deletions] = git::diff_stat(&self.site.common, self.base, head)?;
+        let commits = git::count_commits(&self.site.common, self.base, head)?;
+        let head_commit = Some(head.to_string());
+        Ok(Delivered { head_commit, commits, files_changed, insertions, deletions, ..Delivered::default() })
+    }
+
+    /// Sets the kept ref to all that no branch will hold, durably; what an earlier settling has kept is never let go.
+    fn keep(&self, place: &Place<'_>, found: &Found) -> Result<Option<ObjectId>, WorktreeError> {
+        let is_held = found.on_branch && self.cleanup != Cleanup::All;
+        let is_new = !git::is_within(&self.site.common, found.head, self.base)?;
+        let wanted = match (found.uncommitted, self.repository.commit(found.head)) {
+            (Some(uncommitted), _) => uncommitted,
+            (None, Some(commit)) if is_new && !is_held => match place.earlier {
+                Some(earlier) if !git::is_within(&self.site.common, earlier, found.head)? => {
+                    kept::over_earlier(place, &self.repository, commit.tree, vec![found.head])?
+                }
+                Some(_) | None => found.head,
+            },
+            (None, _) => return Ok(place.earlier),
+        };
+        // Also when it is set already: a crash may have come before this. The agent's git synced neither its objects
+        // nor the folders that they lie in.
+        store::sync_file_system(&self.site.common)?;
+        if place.earlier != Some(wanted) {
+            self.repository.set_ref(&self.site.kept_ref(), place.earlier, wanted, &self.site.mark())?;
+        }
+        Ok(Some(wanted))
+    }
+
+    fn remove(&self, kept: Option<ObjectId>) -> Result<(), WorktreeError> {
+        let root = &self.site.root;
+        let lock = self.site.lock(self.locks)?;
+        // Read again from the disk: what is deleted below is nowhere else.
+        if Repository::open(&self.site.common)?.ref_value(&self.site.kept_ref())? != kept {
+            return Err(WorktreeError::Wrong {
+                path: root.clone(),
+                what: "another process changed what is kept of it",
+            });
+        }
+        store::sync_file_system(&self.site.common)?;
+        store::make_dir(&self.locks.trash())?;
+        if store::exists(root) {
+            store::rename(root, &self.trashed)?;
+            store::sync_parent(root)?;
+            store::sync_parent(&self.trashed)?;
+        }
+        if self.cleanup == Cleanup::All {
+            self.delete_branch(kept)?;
+        }
+        self.site.withdraw(&self.site.admin())?;
+        drop(lock);
+        self.empty_trash();
+        Ok(())
+    }
+
+    /// Deletes the branch if nothing is lost by that, and nobody else stands on it; else it stays.
+    fn delete_branch(&self, kept: Option<ObjectId>) -> Result<(), WorktreeError> {
+        let Some(tip) = self.repository.ref_value(&self.branch)? else { return Ok(()) };
+        let is_kept = match kept {
+            Some(kept) => git::is_within(&self.site.common, tip, kept)?,
+            None => false,
+        };
+        let is_safe = is_kept || git::is_within(&self.site.common, tip, self.base)?;
+        if is_safe && !self.is_checked_out_elsewhere()? {
+            self.repository.delete_ref(&self.branch, tip)?;
+        }
+        Ok(())
+    }
+
+    fn is_checked_out_elsewhere(&self) -> Result<bool, WorktreeError> {
+        let own = self.site.admin();
+        let others = own.parent().map_or_else(|| Ok(Vec::new()), store::names)?;
+        let others = others.iter().map(|name| own.with_file_name(name)).filter(|folder| *folder != own);
+        let wanted = format!("ref: {}", self.branch);
+        for folder in others.chain([self.site.common.clone()]) {
+            let head = store::read_if_there(&folder.join("HEAD"))?.unwrap_or_default();
+            if head.trim_ascii_end() == wanted.as_bytes() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes the files. What cannot be deleted (a folder without write permission) stays in the trash, where it is
+    /// nobody's workspace: that is no reason to call a settled run unsettled.
+    fn empty_trash(&self) {
+        let _ = store::remove_tree(&self.trashed);
+    }
+
+    /// The same answer again, after a crash behind the point of no return, from the refs alone.
+    fn removed_before(&self) -> Result<Delivered, WorktreeError> {
+        let (admin, root) = (self.site.admin(), self.site.root.clone());
+        if store::exists(&root) {
+            return Err(WorktreeError::AdminGone { admin, root });
+        }
+        let kept = self.repository.ref_value(&self.site.kept_ref())?;
+        let commit = kept.and_then(|kept| self.repository.commit(kept));
+        let uncommitted = commit.filter(|commit| commit.message.starts_with(kept::SUBJECT));
+        let dirty = uncommitted.is_some();
+        let under = uncommitted.and_then(|commit| commit.parents.first().copied());
+        let head = under.or(kept).or(self.repository.ref_value(&self.branch)?).unwrap_or(self.base);
+        self.site.withdraw(&admin)?;
+        self.empty_trash();
+        let kept_ref = kept.map(|_| self.site.kept_ref());
+        Ok(Delivered { dirty, kept_ref, removed: true, ..self.measure(head)? })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests act as the agent, who has no such rules")]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+    use crate::worktree::tests::Yard;
+
+    fn settle_with(yard: &Yard, made: &Workspace, cleanup: Cleanup) -> Delivered {
+        settle(made, cleanup, yard.run, &yard.state, &Launcher::default()).unwrap()
+    }
+
+    #[test]
+    fn all_uncommitted_work_is_kept_byte_for_byte_and_nothing_of_the_agents_changes() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        let line_break = OsString::from_vec(b"new\nline \xff \"q\"".to_vec());
+        let binary: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let write =
+            |name: &std::ffi::OsStr, bytes: &[u8]| std::fs::write(made.root.join(name), bytes).unwrap();
+        write(".gitignore".as_ref(), b"*.o\n");
+        write(".gitattributes".as_ref(), b"* text=auto eol=lf\n*.f filter=loud\n");
+        yard.at(&made.root, "git add .gitignore .gitattributes && git commit -qm ignore");
+        write("top".as_ref(), b"changed\r\n");
+        write("staged".as_ref(), b"first");
+        yard.at(&made.root, "git add staged && git rm -q --cached sub/file");
+        write("staged".as_ref(), b"second");
+        write("binary".as_ref(), &binary);
+        write("x.f".as_ref(), b"a\r\nb");
+        write("x.o".as_ref(), b"ignored");
+        write(&line_break, b"odd");
+        yard.at(
+            &yard.repository,
+            "git config filter.loud.clean 'tr a-z A-Z' && git config core.autocrlf true",
+        );
+        write("racy".as_ref(), b"1111");
+        // The same size and the same time as the index: only the index's own time tells that it cannot be trusted.
+        let deed =
+            "git config core.trustctime false; touch -d @1700000000 racy; git add racy; printf 2222 > racy;
+             touch -d @1700000000 racy $(git rev-parse --git-dir)/index";
+        yard.at(&made.root, deed);
+        const LOOK: &str = "sha256sum .git ../../../../repo/.git/worktrees/*/index; git --no-optional-locks status --porcelain=v2 -z; cat .git; git rev-parse HEAD";
+        let before = yard.at(&made.root, LOOK);
+        let delivered = settle_with(&yard, &made, Cleanup::Never);
+        let after = yard.at(&made.root, LOOK);
+        assert_eq!(before, after);
+        assert!(delivered.dirty && !delivered.removed && made.root.is_dir());
+        assert_eq!((delivered.commits, delivered.files_changed, delivered.insertions), (1, 2, 3));
+        let kept = delivered.kept_ref.unwrap();
+        let show = |name: &[u8]| yard.bytes_of(&kept, name);
+        assert_eq!(show(b"top"), b"changed\r\n");
+        assert_eq!(show(b"staged"), b"second");
+        assert_eq!(yard.bytes_of(&format!("{kept}^2"), b"staged"), b"first");
+        assert_eq!(show(b"racy"), b"2222", "changed in the moment when the index was written");
+        assert_eq!(show(b"binary"), binary);
+        assert_eq!(show(b"x.f"), b"a\r\nb");
+        assert_eq!(show(b"sub/file"), b"below\n");
+        assert_eq!(show(line_break.as_encoded_bytes()), b"odd");
+        let names = yard.at(&yard.repository, &format!("git ls-tree -r --name-only {kept}"));
+        assert!(!names.contains("x.o"), "{names}");
+        assert_eq!(
+            yard.at(&yard.repository, &format!("git rev-parse {kept}^1")).trim(),
+            delivered.head_commit.unwrap()
+        );
+        let value = yard.at(&yard.repository, &format!("git rev-parse {kept}"));
+        settle_with(&yard, &made, Cleanup::Never);
+        assert_eq!(
+            yard.at(&yard.repository, &format!("git rev-parse {kept}")),
+            value,
+            "nothing new, nothing made"
+        );
+        std::fs::write(made.root.join("later"), "later").unwrap();
+        settle_with(&yard, &made, Cleanup::Never);
+        yard.at(
+            &yard.repository,
+            &format!("git merge-base --is-ancestor {value} {kept}", value = value.trim()),
+        );
+        yard.is_sound();
+    }
+
+    #[test]
+    fn a_clean_worktree_without_commits_leaves_nothing_when_all_is_removed() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        let delivered = settle_with(&yard, &made, Cleanup::All);
+        assert!(delivered.removed && !delivered.dirty && delivered.kept_ref.is_none(), "{delivered:?}");
+        assert!(!made.root.exists() && !yard.state.trashed(yard.run).exists());
+        assert_eq!(
+            yard.at(&yard.repository, "git for-each-ref; git worktree list | wc -l"),
+            format!("{} commit\trefs/heads/main\n1\n", made.base_commit.clone().unwrap())
+        );
+        let again = settle_with(&yard, &made, Cleanup::All);
+        assert!(again.removed && again.head_commit == delivered.head_commit);
+        yard.is_sound();
+    }
+
+    #[test]
+    fn removal_of_the_worktree_keeps_its_branch_and_removal_of_all_keeps_its_commits() {
+        for (cleanup, has_branch) in [(Cleanup::Worktree, true), (Cleanup::All, false)] {
+            let yard = Yard::new();
+            let made = yard.make("a").unwrap();
+            yard.at(&made.root, "echo 1 > new && git add new && git commit -qm one");
+            let delivered = settle_with(&yard, &made, cleanup);
+            assert!(delivered.removed && !delivered.dirty && !made.root.exists(), "{delivered:?}");
+            let refs = yard.at(&yard.repository, "git for-each-ref --format='%(refname) %(objectname)'");
+            let head = delivered.head_commit.clone().unwrap();
+            assert_eq!(refs.contains(&format!("refs/heads/gitspool/a {head}")), has_branch, "{refs}");
+            let kept = format!("refs/gitspool/kept/{} {head}", yard.run);
+            assert_eq!(
+                (refs.contains(&kept), delivered.kept_ref.is_some()),
+                (!has_branch, !has_branch),
+                "{refs}"
+            );
+            assert_eq!(settle_with(&yard, &made, cleanup), delivered);
+            yard.is_sound();
+        }
+    }
+
+    #[test]
+    fn a_settling_that_was_cut_off_is_gone_on_with() {
+        for step in
+            ["mv \"$ROOT\" \"$TRASH\"", "mv \"$ROOT\" \"$TRASH\" && git update-ref -d refs/heads/gitspool/a"]
+        {
+            let yard = Yard::new();
+            let made = yard.make("a").unwrap();
+            yard.at(&made.root, "echo 1 > new && git add new && git commit -qm one && echo 2 > other");
+            settle_with(&yard, &made, Cleanup::Never);
+            std::fs::create_dir_all(yard.state.trash()).unwrap();
+            let (root, trash) = (made.root.display(), yard.state.trashed(yard.run));
+            yard.at(&yard.repository, &format!("ROOT={root} TRASH={}; {step}", trash.display()));
+            let delivered = settle_with(&yard, &made, Cleanup::All);
+            assert!(delivered.removed && delivered.dirty && !trash.exists(), "{delivered:?}");
+            assert_eq!(yard.bytes_of(&delivered.kept_ref.unwrap(), b"other"), b"2\n");
+            assert_eq!(delivered.commits, 1);
+            assert!(!yard.at(&yard.repository, "git for-each-ref").contains("gitspool/a"));
+            yard.is_sound();
+        }
+    }
+
+    #[test]
+    fn work_is_kept_whatever_the_agent_did_to_head_and_branch_and_git_file() {
+        let commit = "echo 1 > one && git add one && git commit -qm one && echo 2 > two";
+        for (deed, has_ref) in [
+            ("git checkout -q --detach", true),
+            ("git switch -qc other", true),
+            ("rm .git", true),
+            ("git checkout -q --detach && git branch -D gitspool/a", true),
+            ("git update-ref -d refs/heads/gitspool/a", true),
+            ("echo nonsense > $(git rev-parse --git-dir)/HEAD", true),
+        ] {
+            let yard = Yard::new();
+            let made = yard.make("a").unwrap();
+            yard.at(&made.root, &format!("{commit} && {deed}"));
+            let delivered = settle_with(&yard, &made, Cleanup::All);
+            assert!(delivered.removed && delivered.dirty, "{deed}: {delivered:?}");
+            assert_eq!((delivered.commits, delivered.kept_ref.is_some()), (1, has_ref), "{deed}");
+            let kept = delivered.kept_ref.unwrap();
+            assert_eq!(yard.bytes_of(&kept, b"one"), b"1\n", "{deed}");
+            assert_eq!(yard.bytes_of(&kept, b"two"), b"2\n", "{deed}");
+            yard.is_sound();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_blocks_removal_and_is_named() {
+        for (deed, word) in [
+            ("git init -q below && echo x > below/x", "below is a repository of its own"),
+            ("mkdir -p deep/er && git init -q deep/er/below", "deep/er/below is a repository of its own"),
+            ("rm .git && git init -q .", ". is a repository of its own"),
+            ("git init -q sub", "sub is a repository of its own"),
+            (
+                "git switch -qc x && echo x > top && git commit -qam x && git switch -q - && echo y > top && git commit -qam y; git merge -q x || true",
+                "unfinished merge",
+            ),
+            ("git update-index --assume-unchanged top && echo hidden > top", "top is marked as unchanged"),
+        ] {
+            let yard = Yard::new();
+            let made = yard.make("a").unwrap();
+            yard.at(&made.root, &format!("echo 2 > two; {deed}"));
+            let delivered = settle_with(&yard, &made, Cleanup::All);
+            assert!(!delivered.removed && delivered.dirty && made.root.is_dir(), "{deed}: {delivered:?}");
+            let summary = delivered.dirty_summary.unwrap();
+            assert!(summary.contains(word), "{deed}: {summary}");
+            assert_eq!(yard.bytes_of(&delivered.kept_ref.unwrap(), b"two"), b"2\n", "{deed}");
+        }
+    }
+
+    #[test]
+    fn an_ignored_repository_does_not_block_removal() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        yard.at(
+            &made.root,
+            "echo /build/ > .gitignore && git add -A && git commit -qm i && git init -q build/dep",
+        );
+        assert!(settle_with(&yard, &made, Cleanup::Worktree).removed);
+    }
+
+    #[test]
+    fn a_worktree_whose_administration_is_gone_is_not_touched() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        yard.at(&yard.repository, "rm -r .git/worktrees");
+        let refused = settle(&made, Cleanup::All, yard.run, &yard.state, &Launcher::default());
+        assert!(matches!(refused, Err(WorktreeError::AdminGone { .. })), "{refused:?}");
+        assert!(made.root.join("top").exists());
+    }
+}

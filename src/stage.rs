@@ -1,0 +1,104 @@
+//! The workspace stage: a short process of a supervisor that makes a worktree, or describes what is left in one.
+//!
+//! Apart from the supervisor so that a run can be cancelled meanwhile, and so that the supervisor stays small.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::Assignment;
+use crate::layout::{RunLayout, StateLayout};
+use crate::process;
+use crate::record::{self, Event};
+use crate::store;
+use crate::workspace::{Delivered, Plan, Workspace};
+use crate::{jsonl, launch, settlement, worktree};
+
+/// The hidden verb, and what it is asked for.
+pub(crate) const VERB: &str = "workspace";
+pub(crate) const MAKE: &str = "make";
+pub(crate) const SETTLE: &str = "settle";
+pub(crate) const DISCARD: &str = "discard";
+
+/// The largest part of an answer that may be a text of any length, so that an answer fits into a pipe.
+const TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// What the stage answers, as one JSON object on stdout.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Made { workspace: Workspace },
+    Settled { delivered: Delivered },
+    Discarded,
+    Failed { message: String },
+}
+
+/// Carries out `verb` for the run in `run_dir`, and answers.
+pub(crate) fn main(verb: &str, run_dir: &Path) -> ExitCode {
+    let answer = answer(verb, &RunLayout::new(run_dir))
+        .unwrap_or_else(|message| Answer::Failed { message: jsonl::clip(&message, TEXT_BYTES_MAX) });
+    let text = serde_json::to_vec(&answer).expect("because an answer has string keys");
+    match std::io::stdout().write_all(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
+    let assignment: Assignment = store::read(&paths.task())
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))?;
+    let state = state_layout(&assignment);
+    let launcher = launcher(paths);
+    let run = assignment.run;
+    if verb == MAKE {
+        let name = assignment.spec.name.as_ref().map_or_else(|| run.task.to_string(), ToString::to_string);
+        let workspace =
+            worktree::make(&plan(&assignment), &state, run, &name, &launcher).map_err(|e| e.to_string())?;
+        return Ok(Answer::Made { workspace });
+    }
+    if verb == DISCARD {
+        worktree::discard(&plan(&assignment), &state, run).map_err(|error| error.to_string())?;
+        return Ok(Answer::Discarded);
+    }
+    let lines = store::read(&paths.log()).map_err(|error| error.to_string())?;
+    let lines = jsonl::parse::<Event>(&lines).lines;
+    let workspace =
+        record::fold(&lines).and_then(|record| record.workspace).ok_or("there is no workspace")?;
+    let cleanup = assignment.spec.workspace.cleanup;
+    let mut delivered =
+        settlement::settle(&workspace, cleanup, run, &state, &launcher).map_err(|error| error.to_string())?;
+    delivered.dirty_summary = delivered.dirty_summary.map(|summary| jsonl::clip(&summary, TEXT_BYTES_MAX));
+    Ok(Answer::Settled { delivered })
+}
+
+/// Runs git in a worktree as the agent would be run.
+fn launcher(paths: &RunLayout) -> crate::git::Launcher {
+    let order = launch::Order {
+        parent: std::process::id(),
+        umask: 0o022,
+        directory: ".".into(),
+        errors: paths.launch_error(),
+        argv: vec![],
+    };
+    let mut prefix = vec![process::own_program().into_os_string()];
+    prefix.extend(order.arguments());
+    crate::git::Launcher { prefix }
+}
+
+fn plan(assignment: &Assignment) -> Plan {
+    let asked = &assignment.spec.workspace;
+    Plan {
+        path: state_layout(assignment).workspace(assignment.run),
+        directory: assignment.spec.directory.clone().map(Into::into),
+        base: asked.base.clone(),
+        branch: asked.branch.clone(),
+    }
+}
+
+/// The machine-local places of a run's spool.
+pub(crate) fn state_layout(assignment: &Assignment) -> StateLayout {
+    StateLayout::new(&assignment.state_dir, &assignment.spool_id)
+}

@@ -1,0 +1,311 @@
+//! Every change of the file system but appending: create, replace, rename, remove, make durable.
+//!
+//! Two strengths. [`replace`] is durable when it returns: written aside, synced, renamed, folder synced. [`draw`] only
+//! never shows a torn file to a reader while the machine is up: for pictures that a log can draw again.
+#![expect(clippy::disallowed_methods, reason = "the one module that changes files")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::clock;
+use crate::layout::Layout;
+
+/// A failed file operation: what was tried, where, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub(crate) struct StoreError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl StoreError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Gives an [`io::Result`] the action and the path that its error must name.
+pub(crate) fn at<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
+    result.map_err(|source| StoreError { action, path: path.to_owned(), source })
+}
+
+/// Replaces the record at `path`, durably: after return both content and name survive a power cut.
+pub(crate) fn replace(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let aside = write_aside(layout, bytes, true)?;
+    publish(&aside, path)?;
+    sync_parent(path)
+}
+
+/// Replaces a picture that can be drawn again: whole for every reader, durable only with the next checkpoint.
+pub(crate) fn draw(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let aside = write_aside(layout, bytes, false)?;
+    publish(&aside, path)
+}
+
+fn write_aside(layout: &Layout, bytes: &[u8], sync: bool) -> Result<PathBuf, StoreError> {
+    let aside = layout.aside(std::process::id(), &clock::new_secret());
+    let written = match create_new(&aside, bytes, 0o600) {
+        // Somebody removed the folder: nothing in it is missed.
+        Err(error) if error.is_not_found() => {
+            make_missing(&[layout.local(), layout.tmp()])?;
+            create_new(&aside, bytes, 0o600)
+        }
+        written => written,
+    };
+    let written = written.and_then(|file| if sync { at("sync", &aside, file.sync_all()) } else { Ok(()) });
+    written.inspect_err(|_| discard(&aside))?;
+    Ok(aside)
+}
+
+fn publish(aside: &Path, path: &Path) -> Result<(), StoreError> {
+    at("rename a new file to", path, fs::rename(aside, path)).inspect_err(|_| discard(aside))
+}
+
+/// Removes a file that only we know of; that it may stay behind is what `.local/tmp` is for.
+fn discard(aside: &Path) {
+    let _ = fs::remove_file(aside);
+}
+
+/// Creates a file that must not exist yet, with all of `bytes`; not synced.
+pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<File, StoreError> {
+    let mut file = at("create", path, OpenOptions::new().write(true).create_new(true).mode(mode).open(path))?;
+    at("write", path, file.write_all(bytes))?;
+    Ok(file)
+}
+
+/// Creates a file that must not exist yet, readable by others, with `parts` one after the other; its content is durable.
+pub(crate) fn create_synced(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+    let file = create_new(path, &parts.concat(), 0o644)?;
+    at("sync", path, file.sync_all())
+}
+
+/// Opens a file for appending and creates it, private, when it is not there.
+pub(crate) fn open_append(path: &Path) -> Result<File, StoreError> {
+    at("open", path, OpenOptions::new().append(true).create(true).mode(0o600).open(path))
+}
+
+/// Opens the file of a lock, and creates it when it is not there. Lock files are never removed.
+pub(crate) fn open_lock(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    at("open", path, options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path))
+}
+
+/// Makes a fifo, or takes the one that is there, and opens it for listening: reading never waits, and never ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_fifo(path: &Path) -> Result<File, StoreError> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return at("make the fifo", path, Err(error.into())),
+    }
+    // Open for writing too, so that there is always a writer and a read finds nothing instead of the end.
+    open_flags(path, OpenOptions::new().read(true).write(true), OFlags::NONBLOCK)
+}
+
+/// There are no fifos that one could rely on here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_fifo(path: &Path) -> Result<File, StoreError> {
+    at("make the fifo", path, Err(io::ErrorKind::Unsupported.into()))
+}
+
+/// Writes to a fifo if somebody listens on it.
+pub(crate) fn poke(path: &Path) {
+    // Nobody listens, or has been told already: both are well.
+    let opened = open_flags(path, OpenOptions::new().write(true), OFlags::NONBLOCK);
+    let _ = opened.map(|mut fifo| fifo.write_all(b"."));
+}
+
+/// Opens a dropped file for reading: never a link, never waiting for a writer of a fifo, never as a terminal.
+pub(crate) fn open_dropped(path: &Path) -> Result<File, StoreError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    open_flags(path, OpenOptions::new().read(true), flags)
+}
+
+fn open_flags(path: &Path, options: &mut OpenOptions, flags: OFlags) -> Result<File, StoreError> {
+    at("open", path, with_flags(options, flags).open(path))
+}
+
+fn with_flags(options: &mut OpenOptions, flags: OFlags) -> &mut OpenOptions {
+    options.custom_flags(i32::try_from(flags.bits()).expect("because open flags are small"))
+}
+
+/// Cuts a file of ours to `len` bytes and syncs it.
+pub(crate) fn truncate(path: &Path, len: u64) -> Result<(), StoreError> {
+    let file = at("open", path, OpenOptions::new().write(true).open(path))?;
+    at("cut", path, file.set_len(len).and_then(|()| file.sync_all()))
+}
+
+/// Makes a private folder and those above it; no error when it is there.
+pub(crate) fn make_dir(path: &Path) -> Result<(), StoreError> {
+    at("make the folder", path, fs::DirBuilder::new().recursive(true).mode(0o700).create(path))
+}
+
+/// Makes one private folder whose parent exists; no error when it is there.
+pub(crate) fn make_one_dir(path: &Path) -> Result<(), StoreError> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => at("make the folder", path, other),
+    }
+}
+
+/// Makes those of the folders that are not there, parents first; tells whether one was missing.
+pub(crate) fn make_missing(folders: &[PathBuf]) -> Result<bool, StoreError> {
+    let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !exists(folder)).collect();
+    missing.iter().try_for_each(|folder| make_one_dir(folder))?;
+    Ok(!missing.is_empty())
+}
+
+/// Which folder lies at `path`, whatever it is called; `None` when there is none.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    at("rename", from, fs::rename(from, to))
+}
+
+/// Removes a file; no error when it is gone already.
+pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => at("remove", path, other),
+    }
+}
+
+/// Removes a folder if it is empty; tells whether it did.
+pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+            Ok(false)
+        }
+        Err(error) => at("remove", path, Err(error)),
+    }
+}
+
+/// Removes a folder and all that is in it; no error when it is gone already. Does not follow links.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => at("remove", path, other),
+    }
+}
+
+/// Makes a file's content durable; no error when the file has been moved away meanwhile.
+pub(crate) fn sync_file(path: &Path) -> Result<(), StoreError> {
+    sync_if_there(path)
+}
+
+/// Makes a folder's entries durable; no error when the folder is gone.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    sync_if_there(path)
+}
+
+/// Makes the entry of `path` in its folder durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    sync_dir(path.parent().unwrap_or(path))
+}
+
+/// What is neither file nor folder has nothing to sync: a refused link is not followed, a refused fifo not waited for.
+fn sync_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => return Ok(()),
+        Ok(_) | Err(_) => {}
+    }
+    match open_dropped(path) {
+        Err(error) if error.is_not_found() => Ok(()),
+        opened => opened.and_then(|file| at("sync", path, file.sync_all())),
+    }
+}
+
+/// Makes everything durable that was written to the file system of `path`, by whomever.
+#[cfg(target_os = "linux")]
+pub(crate) fn sync_file_system(path: &Path) -> Result<(), StoreError> {
+    let sync = |file: File| rustix::fs::syncfs(&file).map_err(io::Error::from);
+    at("sync the file system of", path, File::open(path).and_then(sync))
+}
+
+/// Asks for everything that was written to be made durable, which is all that can be asked for here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sync_file_system(_path: &Path) -> Result<(), StoreError> {
+    rustix::fs::sync();
+    Ok(())
+}
+
+/// Copies a plain file to a new one with the same time of change; tells whether there was a plain file.
+pub(crate) fn copy_with_time(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let Some(meta) = fs::symlink_metadata(from).ok().filter(fs::Metadata::is_file) else { return Ok(false) };
+    let changed_at = at("look at", from, meta.modified())?;
+    let bytes = read(from)?;
+    let file = create_new(to, &bytes, 0o600)?;
+    at("set the time of", to, file.set_modified(changed_at))?;
+    Ok(true)
+}
+
+/// Reads a whole file. What is no plain file is an error at once: a fifo would be waited for.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    at("read", path, read_plain(path, u64::MAX))
+}
+
+/// Reads a whole file; `None` when it is not there.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    read_if_small(path, u64::MAX)
+}
+
+/// Reads a file that others write; `None` when it is not there, an error when it is longer than anybody could mean.
+pub(crate) fn read_if_small(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_plain(path, bytes_max) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => at("read", path, other).map(Some),
+    }
+}
+
+fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    let mut file = with_flags(options.read(true), OFlags::NONBLOCK | OFlags::NOCTTY).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    if meta.len() > bytes_max {
+        return Err(io::Error::other(format!("{} bytes are more than {bytes_max}", meta.len())));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The names in a folder, unsorted; empty when the folder is not there. Names that are not UTF-8 are left out.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => {
+            let listed = entries.and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+            Ok(at("list", path, listed)?
+                .into_iter()
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .collect())
+        }
+    }
+}
+
+/// Whether something lies at `path`; a dangling link counts.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Writes into a file that is there, such as those of `/proc`.
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let open = OpenOptions::new().write(true).open(path);
+    at("write", path, open.and_then(|mut file| file.write_all(bytes)))
+}

@@ -1,0 +1,191 @@
+//! What a supervisor hears and tells: commands in, lines of the run's log out, its end above all.
+
+use std::time::Duration;
+
+use crate::command;
+use crate::jsonl::{self, Line};
+use crate::layout;
+use crate::log::{Durability, LogError};
+use crate::outcome::Evidence;
+use crate::process::{self, Reaped};
+use crate::record::{self, Level};
+use crate::run::{self, Ending, Event, State};
+use crate::spool;
+use crate::store;
+use crate::{cgroup, clock, redact};
+
+use super::Supervisor;
+use super::wake;
+
+impl Supervisor<'_> {
+    /// Logs that the run is being ended by somebody else than its agent.
+    pub(super) fn tell_stopping(&mut self, before: &State, event: &Event) {
+        let begins = matches!(before, State::Preparing | State::Running { .. });
+        match &self.state {
+            State::Stopping { ending, .. } if begins && !matches!(event, Event::Exited { .. }) => {
+                let message = ending.evidence.message.as_deref().map(said);
+                self.append(vec![record::Event::Stopping { outcome: ending.outcome, message }]);
+            }
+            State::Preparing
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Killing { .. }
+            | State::Settling { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// Appends to the run's log, and draws `run.json` anew.
+    pub(super) fn append(&mut self, events: Vec<record::Event>) {
+        self.note(events);
+        self.draw_record();
+    }
+
+    /// Appends to the run's log; `run.json` follows with the next line that says how far the run is. What the log does
+    /// not take is kept and written with the end: no run dies of a full disk.
+    pub(super) fn note(&mut self, events: Vec<record::Event>) {
+        let taken = self.log.append(clock::now(), events.clone(), Durability::Relaxed);
+        let lines = taken.unwrap_or_else(|error| {
+            self.tell_error(&error.to_string());
+            self.numbered(events)
+        });
+        self.fold_in(lines);
+    }
+
+    /// Appends to the run's log, durably.
+    pub(super) fn note_durably(&mut self, events: Vec<record::Event>) -> Result<(), LogError> {
+        let lines = self.log.append(clock::now(), events, Durability::Durable)?;
+        self.fold_in(lines);
+        Ok(())
+    }
+
+    fn fold_in(&mut self, lines: Vec<Line<record::Event>>) {
+        for line in lines {
+            self.record = record::step(self.record.take(), &line);
+            self.lines.push(line);
+        }
+    }
+
+    /// Events as the next lines of the log.
+    fn numbered(&self, events: Vec<record::Event>) -> Vec<Line<record::Event>> {
+        let first = self.lines.last().map_or(1, |line| line.seq + 1);
+        let at = clock::now();
+        (first..).zip(events).map(|(seq, event)| Line { seq, at, event }).collect()
+    }
+
+    fn draw_record(&self) {
+        if let Some(record) = &self.record {
+            // Drawn again with the next line, and after the last one by the daemon.
+            let _ = store::draw(&self.layout, &self.paths.record(), &spool::pretty(record));
+        }
+    }
+
+    /// Writes down the first thing that could not be recorded.
+    fn tell_error(&self, error: &str) {
+        // Where even this cannot be written, nothing can.
+        let _ = store::create_new(&self.paths.supervisor_error(), format!("{error}\n").as_bytes(), 0o600);
+    }
+
+    /// Takes note of the commands that came since the last look.
+    pub(super) fn look_at_commands(&mut self) {
+        let names = store::names(&self.paths.commands()).unwrap_or_else(|error| {
+            self.tell_error(&error.to_string());
+            Vec::new()
+        });
+        let mut new: Vec<(u64, String)> = names
+            .into_iter()
+            .filter_map(|name| Some((layout::parse_command_name(&name)?, name)))
+            .filter(|(seq, _)| *seq > self.last_command)
+            .collect();
+        new.sort();
+        for (seq, name) in new {
+            self.last_command = seq;
+            let bytes = store::read(&self.paths.commands().join(&name)).map_err(|error| error.to_string());
+            let order = bytes.and_then(|bytes| {
+                serde_json::from_slice(&bytes)
+                    .map_err(|error| format!("the command {name} makes no sense: {error}"))
+            });
+            match order {
+                Ok(order) => self.obey(seq, order),
+                Err(error) => self.warn(&error),
+            }
+        }
+    }
+
+    fn obey(&mut self, seq: u64, order: command::ToRun) {
+        let kind = order.kind().to_owned();
+        let mut events = vec![record::Event::Acknowledged { command: seq, kind: kind.clone() }];
+        match order {
+            // Ends with the run.
+            command::ToRun::Cancel { reason } => self.pending.push_back(Event::CancelAsked { reason }),
+            command::ToRun::Note { text, summary, session } => {
+                events.extend(text.map(|text| record::Event::Note { text: said(&text) }));
+                events.extend(summary.map(|text| record::Event::Summary { text: said(&text) }));
+                events.extend(session.map(|session| record::Event::Session { session: said(&session) }));
+                events.push(record::Event::CommandEnded { command: seq, kind, result: "done".to_owned() });
+            }
+        }
+        self.append(events);
+    }
+
+    pub(super) fn warn(&mut self, text: &str) {
+        self.append(vec![record::Event::Log { level: Level::Warn, text: said(text) }]);
+    }
+
+    /// Records the end, and with it that of all open commands, in one write.
+    pub(super) fn finish(&mut self, ending: &Ending) {
+        self.end_leftovers();
+        self.look_at_commands();
+        let open = record::open_commands(&self.lines);
+        let result = |kind: &str| if kind == "cancel" { "done" } else { "the run ended" };
+        let mut events: Vec<record::Event> = open
+            .into_iter()
+            .map(|(command, kind)| record::Event::CommandEnded {
+                command,
+                result: result(&kind).to_owned(),
+                kind,
+            })
+            .collect();
+        let message = ending.evidence.message.as_deref().map(said);
+        events.push(record::Event::Ended {
+            outcome: ending.outcome,
+            evidence: Evidence { message, ..ending.evidence.clone() },
+            delivered: self.delivered.clone(),
+            error: self.error.clone(),
+        });
+        if let Err(error) = self.note_durably(events.clone()) {
+            self.write_anew(events, &error);
+        }
+        self.draw_record();
+        self.finished = true;
+        self.cgroup.iter().for_each(|group| cgroup::remove(group));
+        // Only while somebody listens does it mean something; left behind it misleads nobody.
+        let _ = store::remove(&self.paths.wake());
+    }
+
+    /// Ends what a repository's programs (filters) left running while the workspace was described.
+    fn end_leftovers(&self) {
+        while process::reap() != Reaped::NoneLeft {
+            process::signal_descendants(None, rustix::process::Signal::KILL);
+            wake::pause(run::KILL_AGAIN);
+        }
+    }
+
+    /// Writes the whole log anew, with `events` at its end: after an error nobody knows what of the old file is on disk.
+    /// Tried for as long as it takes, since a run whose end is not recorded would be taken for lost.
+    fn write_anew(&mut self, events: Vec<record::Event>, error: &LogError) {
+        self.tell_error(&error.to_string());
+        let lines = self.numbered(events);
+        self.fold_in(lines);
+        let mut bytes = Vec::new();
+        self.lines.iter().for_each(|line| jsonl::write(&mut bytes, line));
+        while store::replace(&self.layout, &self.paths.log(), &bytes).is_err() {
+            wake::pause(Duration::from_secs(1));
+        }
+    }
+}
+
+/// A text for the log: without secrets of known form, and short enough for a line.
+pub(super) fn said(text: &str) -> String {
+    jsonl::clip(&redact::text(text), 8 * 1024)
+}

@@ -1,0 +1,229 @@
+//! A task's life: the pure state machine. It knows no clock, disk or process.
+//!
+//! ```text
+//! held <-> ready -> active -> ended
+//!   \        \        `-> cancelling -> ended
+//!    `--------`--> ended (cancelled before it started)
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Name, Rank};
+use crate::outcome::Outcome;
+
+/// Where a task stands. `attempts` counts the runs so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Waits until somebody releases it.
+    Held { rank: Rank, attempts: u32 },
+    /// Waits for a slot.
+    Ready { rank: Rank, attempts: u32 },
+    /// Run number `attempt` carries it out on `host`.
+    Active { attempt: u32, host: Name },
+    /// As active, but somebody asked for its end.
+    Cancelling { attempt: u32, host: Name },
+    /// Over; `attempts` is 0 when it never started.
+    Ended { outcome: Outcome, attempts: u32 },
+}
+
+/// What can happen to a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    HoldAsked,
+    ReleaseAsked,
+    RankAsked(Rank),
+    Started { host: Name },
+    CancelAsked,
+    RunEnded { attempt: u32, outcome: Outcome },
+}
+
+/// What must be done when a task's state has changed. Every effect is safe to repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Draw the task's file in the folder of its state, and nowhere else.
+    Place,
+    /// Tell the run to end.
+    AskCancel { attempt: u32 },
+    /// See to it that the run has, or has had, its supervisor.
+    Supervise { attempt: u32 },
+}
+
+/// Advances a task by one event. An event that means nothing in a state leaves it as it is.
+#[must_use]
+pub(crate) fn transition(state: State, event: &Event) -> (State, Vec<Effect>) {
+    let next = next(state.clone(), event);
+    let effects = if next == state { Vec::new() } else { owed(&next) };
+    (next, effects)
+}
+
+fn next(state: State, event: &Event) -> State {
+    match state {
+        State::Held { rank, attempts } => match event {
+            Event::ReleaseAsked => State::Ready { rank, attempts },
+            Event::RankAsked(rank) => State::Held { rank: *rank, attempts },
+            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
+            Event::HoldAsked | Event::Started { .. } | Event::RunEnded { .. } => state,
+        },
+        State::Ready { rank, attempts } => match event {
+            Event::HoldAsked => State::Held { rank, attempts },
+            Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
+            Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone() },
+            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
+            Event::ReleaseAsked | Event::RunEnded { .. } => state,
+        },
+        State::Active { attempt, ref host } => match event {
+            Event::CancelAsked => State::Cancelling { attempt, host: host.clone() },
+            Event::RunEnded { attempt: ended, outcome } if *ended == attempt => {
+                State::Ended { outcome: *outcome, attempts: attempt }
+            }
+            Event::RunEnded { .. }
+            | Event::HoldAsked
+            | Event::ReleaseAsked
+            | Event::RankAsked(_)
+            | Event::Started { .. } => state,
+        },
+        State::Cancelling { attempt, .. } => match event {
+            Event::RunEnded { attempt: ended, outcome } if *ended == attempt => {
+                State::Ended { outcome: *outcome, attempts: attempt }
+            }
+            Event::RunEnded { .. }
+            | Event::CancelAsked
+            | Event::HoldAsked
+            | Event::ReleaseAsked
+            | Event::RankAsked(_)
+            | Event::Started { .. } => state,
+        },
+        State::Ended { .. } => state,
+    }
+}
+
+/// What a task found in `state` after a crash still owes: the same as what brought it there asked for.
+pub(crate) fn owed(state: &State) -> Vec<Effect> {
+    match state {
+        State::Held { .. } | State::Ready { .. } | State::Ended { .. } => vec![Effect::Place],
+        State::Active { attempt, .. } => vec![Effect::Place, Effect::Supervise { attempt: *attempt }],
+        State::Cancelling { attempt, .. } => vec![
+            Effect::Place,
+            Effect::AskCancel { attempt: *attempt },
+            // Last: a supervisor that starts now finds the command waiting.
+            Effect::Supervise { attempt: *attempt },
+        ],
+    }
+}
+
+impl State {
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self, State::Ended { .. })
+    }
+
+    /// The run that is carrying the task out now.
+    pub(crate) fn live_attempt(&self) -> Option<u32> {
+        match self {
+            State::Active { attempt, .. } | State::Cancelling { attempt, .. } => Some(*attempt),
+            State::Held { .. } | State::Ready { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// The word for the state on the command line.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            State::Held { .. } => "held",
+            State::Ready { .. } => "ready",
+            State::Active { .. } => "active",
+            State::Cancelling { .. } => "cancelling",
+            State::Ended { outcome, .. } => outcome.word(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Name {
+        "here".parse().unwrap()
+    }
+
+    fn all_states() -> Vec<State> {
+        let rank = Rank::default();
+        let mut states = vec![
+            State::Held { rank, attempts: 0 },
+            State::Ready { rank, attempts: 1 },
+            State::Active { attempt: 2, host: host() },
+            State::Cancelling { attempt: 2, host: host() },
+        ];
+        states.extend(Outcome::ALL.map(|outcome| State::Ended { outcome, attempts: 2 }));
+        states
+    }
+
+    fn all_events() -> Vec<Event> {
+        let mut events = vec![
+            Event::HoldAsked,
+            Event::ReleaseAsked,
+            Event::RankAsked(Rank::try_from(10).unwrap()),
+            Event::Started { host: host() },
+            Event::CancelAsked,
+        ];
+        for attempt in 1..=3 {
+            events.extend(Outcome::ALL.map(|outcome| Event::RunEnded { attempt, outcome }));
+        }
+        events
+    }
+
+    #[test]
+    fn a_changed_state_owes_what_recovery_would_owe() {
+        for state in all_states() {
+            for event in all_events() {
+                let (next, effects) = transition(state.clone(), &event);
+                let expected = if next == state { vec![] } else { owed(&next) };
+                assert_eq!(effects, expected, "{state:?} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ended_task_never_changes() {
+        for state in all_states().into_iter().filter(State::is_ended) {
+            for event in all_events() {
+                assert_eq!(transition(state.clone(), &event), (state.clone(), vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_ready_task_starts_and_each_start_is_a_new_attempt() {
+        for state in all_states() {
+            let (next, effects) = transition(state.clone(), &Event::Started { host: host() });
+            let starts = effects.iter().any(|effect| matches!(effect, Effect::Supervise { .. }));
+            assert_eq!(starts, matches!(state, State::Ready { .. }), "{state:?} {next:?}");
+        }
+        let (next, _) =
+            transition(State::Ready { rank: Rank::default(), attempts: 1 }, &Event::Started { host: host() });
+        assert_eq!(next, State::Active { attempt: 2, host: host() });
+    }
+
+    #[test]
+    fn the_end_of_another_attempt_means_nothing() {
+        for state in all_states() {
+            let event = Event::RunEnded { attempt: 1, outcome: Outcome::Succeeded };
+            assert_eq!(transition(state.clone(), &event).0, state, "live attempt is 2");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_ready_task_never_starts() {
+        let ready = State::Ready { rank: Rank::default(), attempts: 0 };
+        let (ended, _) = transition(ready, &Event::CancelAsked);
+        assert_eq!(ended, State::Ended { outcome: Outcome::Cancelled, attempts: 0 });
+        assert_eq!(transition(ended.clone(), &Event::Started { host: host() }), (ended, vec![]));
+    }
+
+    #[test]
+    fn a_state_reads_back_as_it_was_written() {
+        for state in all_states() {
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state, "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Points in time as values. This module never reads a clock; `clock` does.
+
+use std::fmt;
+use std::ops::Add;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Wall-clock time in microseconds, for records and people. Nothing is decided by it: it may jump.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Timestamp(i64);
+
+impl Timestamp {
+    pub(crate) fn from_micros(micros_since_epoch: i64) -> Timestamp {
+        Timestamp(micros_since_epoch)
+    }
+
+    /// Whole seconds since the epoch, as git writes time.
+    pub(crate) fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    pub(crate) fn date(self) -> Date {
+        Date(self.utc().format("%Y-%m-%d").to_string())
+    }
+
+    /// The time from `earlier` to `self`; zero when the clock went back between them.
+    pub(crate) fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
+    }
+
+    fn utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.utc().to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = chrono::ParseError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Timestamp(DateTime::parse_from_rfc3339(text)?.timestamp_micros()))
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = chrono::ParseError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(at: Timestamp) -> String {
+        at.to_string()
+    }
+}
+
+/// A day in UTC, `YYYY-MM-DD`: the name of a dated folder.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Date(String);
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A point on this machine's monotonic clock, from an origin that differs for each process.
+/// What a process decides about time (deadlines, quiet time), it decides with this.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Moment(Duration);
+
+impl Moment {
+    pub(crate) fn from_origin(elapsed: Duration) -> Moment {
+        Moment(elapsed)
+    }
+
+    /// The time from `self` until `later`; zero when it has come.
+    pub(crate) fn until(self, later: Moment) -> Duration {
+        later.0.saturating_sub(self.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+    fn add(self, wait: Duration) -> Moment {
+        Moment(self.0.saturating_add(wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_keeps_its_microseconds_through_text() {
+        let at = Timestamp::from_micros(1_795_187_045_123_456);
+        assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
+        assert!(at.to_string().ends_with(".123456Z"), "{at}");
+        assert_eq!(at.date().to_string(), at.to_string()[..10]);
+    }
+}

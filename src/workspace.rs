@@ -1,0 +1,80 @@
+//! Where an agent works: what was asked for, what was made, and what was found there at the end.
+//!
+//! Pure values; `worktree` makes those of [`Kind::Worktree`], and `settlement` ends them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What sort of place a run works in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A git worktree of its own, on a branch of its own.
+    Worktree,
+    /// The place itself that the user named, under a lock.
+    Directory,
+    /// A private folder, empty at the start.
+    None,
+}
+
+/// What is removed when a run has ended. What nobody has committed is kept on a ref before anything is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cleanup {
+    /// Nothing.
+    #[default]
+    Never,
+    /// The worktree; its branch stays.
+    Worktree,
+    /// The worktree and its branch.
+    All,
+}
+
+/// The worktree that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// Where it will lie, outside any repository.
+    pub(crate) path: PathBuf,
+    /// A place in the user's repository: its top, or a folder below; the agent works at the same place of the worktree.
+    pub(crate) directory: Option<PathBuf>,
+    /// The revision to start from; `HEAD` of the user's repository when absent.
+    pub(crate) base: Option<String>,
+    /// The branch to make; `gitspool/<name>` when absent.
+    pub(crate) branch: Option<String>,
+}
+
+/// The workspace that was made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Workspace {
+    pub(crate) kind: Kind,
+    /// The agent's working directory: `root`, or a folder below it.
+    pub(crate) path: PathBuf,
+    /// The top of the workspace.
+    pub(crate) root: PathBuf,
+    /// Git's common folder of the repository, as a real path.
+    pub(crate) repository: Option<PathBuf>,
+    /// The branch's short name, as `git switch` takes it.
+    pub(crate) branch: Option<String>,
+    /// The commit from which the branch started.
+    pub(crate) base_commit: Option<String>,
+}
+
+/// What was found in a workspace when its run had ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Delivered {
+    pub(crate) head_commit: Option<String>,
+    /// Commits of the head that the base does not have.
+    pub(crate) commits: u64,
+    pub(crate) files_changed: u64,
+    pub(crate) insertions: u64,
+    pub(crate) deletions: u64,
+    /// Whether something was there that no commit of the agent has; ignored files do not count.
+    pub(crate) dirty: bool,
+    /// The first lines of what was dirty, and why the workspace could not be removed if it could not.
+    pub(crate) dirty_summary: Option<String>,
+    /// The ref under which all is kept that no branch holds.
+    pub(crate) kept_ref: Option<String>,
+    /// Whether the workspace is gone.
+    pub(crate) removed: bool,
+}

@@ -1,0 +1,152 @@
+//! What nobody should do to a spool, and what hostile jobs do: no daemon ends, hangs or spins for it.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::check::check;
+use crate::sandbox::{Sandbox, entries};
+
+/// Whether the daemon still admits and carries out.
+fn is_at_work(sandbox: &mut Sandbox, name: &str) {
+    assert_eq!(sandbox.carry_out(name, &json!({"run": ["true"]})).1, "succeeded");
+    assert!(sandbox.daemon_lives());
+}
+
+#[test]
+fn a_fifo_or_an_endless_file_where_settings_should_be_is_not_waited_for() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let (settings, profile) =
+        (sandbox.spool("queue/default/queue.json"), sandbox.spool("agents/default.json"));
+    for make in ["mkfifo", "ln -s /dev/zero", "truncate -s 9T"] {
+        let make = format!("{make} \"$1.new\"; mv -f \"$1.new\" \"$1\"");
+        sandbox.sh(&make, &settings);
+        sandbox.sh(&make, &profile);
+        is_at_work(&mut sandbox, "plain");
+        assert_eq!(sandbox.ask("prompt.json", &json!({"prompt": "x"}))["refusal"]["kind"], "not_found");
+        sandbox.stop();
+        sandbox.start();
+        is_at_work(&mut sandbox, "plain");
+    }
+    check(&mut sandbox);
+}
+
+#[test]
+fn however_long_the_reason_and_however_broken_the_log_a_line_takes_it() {
+    let mut sandbox = Sandbox::new();
+    let profile = sandbox.spool("agents/default.json");
+    fs::write(&profile, r#"{"driver": "exec", "argv": ["true"]}"#).unwrap();
+    fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
+    sandbox.start();
+    let task = sandbox.submit("prompt", &json!({"prompt": "x"}));
+    fs::write(&profile, json!({"k".repeat(200_000): 1}).to_string()).unwrap();
+    fs::remove_file(sandbox.spool("queue/default/PAUSED")).unwrap();
+    assert_eq!(sandbox.outcome(&task), "failed");
+    sandbox.stop();
+    check(&mut sandbox);
+    let now = entries(&sandbox.spool("events"))[0].join("now.jsonl");
+    let log = fs::read(&now).unwrap();
+    fs::write(&now, [&log[..], "{\"no\": \"line\"}\n".repeat(2000).as_bytes()].concat()).unwrap();
+    sandbox.start();
+    is_at_work(&mut sandbox, "after");
+}
+
+#[test]
+fn folders_that_are_removed_under_a_daemon_are_made_again_and_cost_no_task() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let running = sandbox.submit(
+        "running",
+        &json!({"shell": format!("echo yes > {}; {gate}", sandbox.outside("begun").display())}),
+    );
+    sandbox.wait_told("begun");
+    sandbox.wait_in("active", &running);
+    for folder in [".local", "queue", "receipts", "texts", "queue/default/active"] {
+        fs::remove_dir_all(sandbox.spool(folder)).unwrap();
+        is_at_work(&mut sandbox, &format!("after-{}", folder.replace(['/', '.'], "-")));
+    }
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&running), "succeeded");
+    sandbox.stop();
+}
+
+#[test]
+fn a_daemon_whose_spool_is_gone_ends_and_touches_no_other_at_its_place() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    is_at_work(&mut sandbox, "before");
+    fs::rename(sandbox.path("spool"), sandbox.path("elsewhere")).unwrap();
+    sandbox.run(sandbox.gitspool(&["init"]));
+    sandbox.drop_by_mv("new.json", r#"{"run": ["true"]}"#);
+    // A hint, so that it looks soon.
+    fs::write(sandbox.path("elsewhere/queue/default/ready/hint"), "").unwrap();
+    while sandbox.daemon_lives() {
+        sandbox.let_work(Duration::from_millis(5));
+    }
+    assert!(sandbox.spool("inbox/new.json").exists());
+    sandbox.drain();
+    assert_eq!(sandbox.receipt("new.json")["accepted"], true);
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_ready_task_whose_file_could_not_be_drawn_is_not_taken_for_a_removed_one() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    is_at_work(&mut sandbox, "before");
+    fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
+    let tmp = sandbox.spool(".local/tmp");
+    let block = "rm -rf \"$1\"; touch \"$1\"";
+    sandbox.sh(block, &tmp);
+    sandbox.drop_by_mv("job.json", r#"{"run": ["true"]}"#);
+    let submitted = || sandbox.log().into_iter().find(|line| line["command"]["name"] == "job.json");
+    let task = sandbox.wait("its line", submitted)["task"].as_str().unwrap().to_owned();
+    sandbox.sh("rm \"$1\"", &tmp);
+    // Longer than it takes until a checkpoint is due.
+    sandbox.let_work(Duration::from_secs(3));
+    sandbox.kill();
+    sandbox.start();
+    assert_eq!(sandbox.receipt("job.json")["state"]["is"], "ready");
+    fs::remove_file(sandbox.spool("queue/default/PAUSED")).unwrap();
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_a_repositorys_filter_leaves_running_while_work_is_kept_is_ended_with_the_run() {
+    let mut sandbox = Sandbox::of_repository();
+    let filter = sandbox.outside("filter");
+    sandbox.sh(
+        "printf '#!/bin/sh\\nsetsid sleep 80003 >/dev/null 2>&1 &\\ncat\\n' > \"$1\"; chmod +x \"$1\"",
+        &filter,
+    );
+    sandbox.start();
+    let shell = format!(
+        "git config filter.x.clean {}; echo '* filter=x' > .gitattributes; echo 2 > file.txt",
+        filter.display()
+    );
+    let task = sandbox.submit("job", &json!({"shell": shell}));
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let left = sandbox
+        .processes()
+        .into_iter()
+        .filter(|process| process.arguments.iter().any(|word| word == "80003"));
+    assert_eq!(left.count(), 0);
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_spool_whose_path_no_record_can_hold_is_not_made() {
+    let sandbox = Sandbox::new();
+    for name in [&b"a\xffb"[..], b"a\nb"] {
+        let path = sandbox.path("outside").join(std::ffi::OsStr::from_bytes(name));
+        let mut command = sandbox.command(env!("CARGO_BIN_EXE_gitspool"));
+        let output = command.arg("--spool").arg(&path).arg("init").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,19 @@
+//! Tests of the real program on a real spool: what users, other programs and crashes do to it.
+//!
+//! Each test has a [`sandbox::Sandbox`] of its own, and ends with [`check::check`] when it ran jobs.
+#![expect(clippy::disallowed_methods, reason = "tests drop files, start and kill processes, and wait")]
+#![expect(clippy::print_stderr, reason = "tells the seed of a storm, and what was skipped")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod check;
+mod damage;
+mod faults;
+mod hand;
+mod intake;
+mod refusals;
+mod restart;
+mod runs;
+mod sandbox;
+mod storm;
+mod words;
+mod workspaces;
