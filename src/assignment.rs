@@ -23,3 +23,9 @@ pub(crate) struct Assignment {
     pub(crate) agent: Option<Profile>,
     pub(crate) spec: Spec,
 }
+
+impl Assignment {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("because an assignment has string keys")
+    }
+}

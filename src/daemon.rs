@@ -54,6 +54,9 @@ const START_AGAIN: Duration = Duration::from_secs(1);
 const SPARE_FOR: Duration = Duration::from_secs(5);
 /// How often a run may fail to begin before it is given up.
 const FALSE_STARTS_MAX: u32 = 5;
+/// How often a run whose folder is gone and whose processes live is looked at before they are ended: for longer than its
+/// supervisor takes to look, which makes the folder again.
+const UPROOTED_LOOKS_MAX: u32 = 60;
 /// How large the log grows before it is sealed.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -114,6 +117,8 @@ struct Daemon {
     supervisors_started: u64,
     /// How often a run's supervisor ended before the run had begun.
     false_starts: HashMap<RunId, u32>,
+    /// The runs that were live when this daemon started, and how often each was found without a folder.
+    inherited: HashMap<RunId, u32>,
     /// Runs to look at again, since their supervisor could not be started.
     start_again: Vec<(Moment, TaskId)>,
     /// Folders and files changed since the last checkpoint.

@@ -141,6 +141,8 @@ fn read_assignment(path: &Path) -> Result<Assignment, SupervisorError> {
 struct Supervisor<'a> {
     paths: &'a RunLayout,
     _lock: &'a Lock,
+    /// The same anew, when somebody removed its file.
+    lock_again: Option<Lock>,
     layout: Layout,
     assignment: Assignment,
     umask: RawMode,
@@ -202,6 +204,7 @@ impl<'a> Supervisor<'a> {
         let mut supervisor = Supervisor {
             paths,
             _lock: lock,
+            lock_again: None,
             layout: Layout::new(&assignment.spool),
             assignment,
             umask,
@@ -244,6 +247,9 @@ impl<'a> Supervisor<'a> {
                 return;
             }
             let Inputs { shutdown, commands } = wake.wait(clock::monotonic(), self.wake_at);
+            if self.is_uprooted() && self.write_log().is_ok() {
+                wake.listen_on(&self.paths.wake());
+            }
             if shutdown {
                 self.pending.push_back(Event::ShutdownAsked);
             }

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use crate::clock;
 use crate::event::{Event, Origin, SpecText};
 use crate::history;
-use crate::id::{Name, TaskId};
+use crate::id::{Name, RunId, TaskId};
 use crate::inbox;
 use crate::input::Input;
 use crate::jsonl::{self, Line};
@@ -85,6 +85,7 @@ impl Daemon {
             idle: Vec::new(),
             supervisors_started: 0,
             false_starts: HashMap::new(),
+            inherited: HashMap::new(),
             start_again: Vec::new(),
             touched: std::collections::BTreeSet::new(),
             in_checkpoint: std::collections::BTreeSet::new(),
@@ -139,6 +140,10 @@ impl Daemon {
         self.commit()?;
         let live: Vec<(TaskId, State)> =
             self.queues.tasks().map(|(task, live)| (task, live.state.clone())).collect();
+        let runs = live
+            .iter()
+            .filter_map(|(task, state)| Some(RunId { task: *task, attempt: state.live_attempt()? }));
+        self.inherited = runs.map(|run| (run, 0)).collect();
         for (task, state) in live {
             for effect in task::owed(&state).into_iter().filter(|effect| *effect != Effect::Place) {
                 self.perform(task, &state, Some(&state), effect);

@@ -20,7 +20,7 @@ use crate::task;
 use super::admit::agent_of;
 use super::batch::Told;
 use super::threads::{self, Serving};
-use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN};
+use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN, UPROOTED_LOOKS_MAX};
 
 /// How much is kept of why a run could not be begun.
 const WHY_BYTES_MAX: usize = 8 * 1024;
@@ -33,6 +33,8 @@ enum Seen {
     Over(Box<Record>),
     /// It has begun, and its supervisor is gone without a word.
     Abandoned,
+    /// Its folder is gone, not its processes: its supervisor makes the folder again when it looks next.
+    Uprooted,
 }
 
 impl Daemon {
@@ -48,6 +50,10 @@ impl Daemon {
             Seen::Alive => self.adopt(run),
             Seen::Over(record) => self.file_away(run, &record),
             Seen::Abandoned => self.give_up(run),
+            Seen::Uprooted => {
+                self.start_again.push((clock::monotonic() + START_AGAIN, task));
+                Ok(())
+            }
         });
         if let Err(error) = done {
             tracing::error!("run {run}: {error}; trying again");
@@ -55,7 +61,7 @@ impl Daemon {
         }
     }
 
-    fn see(&self, run: RunId) -> Result<Seen, RunError> {
+    fn see(&mut self, run: RunId) -> Result<Seen, RunError> {
         let paths = self.layout.run(run);
         if lock::is_held(&paths.lock())? {
             return Ok(Seen::Alive);
@@ -63,10 +69,22 @@ impl Daemon {
         let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
         let record = record::fold(&jsonl::parse(&bytes).lines);
         Ok(match record {
-            None => Seen::NotBegun,
+            None => self.unrecorded(run),
             Some(record) if record.outcome.is_some() => Seen::Over(Box::new(record)),
             Some(_) => Seen::Abandoned,
         })
+    }
+
+    /// What a run is that left no record. Nothing is started twice because somebody removed its folder: one that an
+    /// earlier daemon started may live.
+    fn unrecorded(&mut self, run: RunId) -> Seen {
+        let Some(looks) = self.inherited.get_mut(&run) else { return Seen::NotBegun };
+        if process::marked(run).is_empty() {
+            // Those that were there a moment ago have ended: the supervisor is about to say so.
+            return if std::mem::take(looks) > 0 { Seen::Uprooted } else { Seen::NotBegun };
+        }
+        *looks += 1;
+        if *looks < UPROOTED_LOOKS_MAX { Seen::Uprooted } else { Seen::Abandoned }
     }
 
     /// Takes note of a run that has ended and has no supervisor any more. That may have been killed before it drew the
@@ -91,8 +109,7 @@ impl Daemon {
             Ok(assignment) => assignment,
             Err(why) => return self.fail(run, why),
         };
-        let text = serde_json::to_vec(&assignment).expect("because an assignment has string keys");
-        store::draw(&self.layout, &paths.task(), &text)?;
+        store::draw(&self.layout, &paths.task(), &assignment.to_bytes())?;
         let serving = self.supervisor_for(paths.dir()).map_err(RunError::Start)?;
         self.busy.insert(run, serving);
         self.waited_for.insert(run);
@@ -190,7 +207,7 @@ impl Daemon {
         group.into_iter().for_each(cgroup::kill);
         let killed = process::kill_marked(run);
         group.into_iter().for_each(cgroup::remove);
-        if record.map(|record| record.boot) != Some(process::boot()) {
+        if record.is_some_and(|record| record.boot != process::boot()) {
             return self.close(
                 run,
                 &run_lock,

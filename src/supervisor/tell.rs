@@ -5,17 +5,17 @@ use std::time::Duration;
 use crate::command;
 use crate::jsonl::{self, Line};
 use crate::layout;
-use crate::log::{Durability, LogError};
+use crate::log::{Durability, Log, LogError};
 use crate::outcome::Evidence;
 use crate::process::{self, Reaped};
 use crate::record::{self, Level};
 use crate::run::{self, Ending, Event, State};
 use crate::spool;
 use crate::store;
-use crate::{cgroup, clock, redact};
+use crate::{cgroup, clock, lock, redact};
 
-use super::Supervisor;
 use super::wake;
+use super::{Supervisor, SupervisorError};
 
 impl Supervisor<'_> {
     /// Logs that the run is being ended by somebody else than its agent.
@@ -177,11 +177,30 @@ impl Supervisor<'_> {
         self.tell_error(&error.to_string());
         let lines = self.numbered(events);
         self.fold_in(lines);
-        let mut bytes = Vec::new();
-        self.lines.iter().for_each(|line| jsonl::write(&mut bytes, line));
-        while store::replace(&self.layout, &self.paths.log(), &bytes).is_err() {
+        while self.write_log().is_err() {
             wake::pause(Duration::from_secs(1));
         }
+    }
+
+    /// Whether somebody removed the lock's file, and the run's folder with it perhaps.
+    pub(super) fn is_uprooted(&self) -> bool {
+        !store::exists(&self.paths.lock())
+    }
+
+    /// Writes all that the log had into a new file, which is then appended to; in a new folder, under a new lock, when
+    /// somebody removed the old ones.
+    pub(super) fn write_log(&mut self) -> Result<(), SupervisorError> {
+        if self.is_uprooted() {
+            store::make_dir(self.paths.dir())?;
+            self.lock_again = Some(lock::wait_exclusive(&self.paths.lock())?);
+            store::draw(&self.layout, &self.paths.task(), &self.assignment.to_bytes())?;
+        }
+        let mut bytes = Vec::new();
+        self.lines.iter().for_each(|line| jsonl::write(&mut bytes, line));
+        store::replace(&self.layout, &self.paths.log(), &bytes)?;
+        self.log = Log::open(&self.paths.log(), 0)?.log;
+        self.draw_record();
+        Ok(())
     }
 }
 

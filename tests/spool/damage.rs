@@ -74,6 +74,42 @@ fn folders_that_are_removed_under_a_daemon_are_made_again_and_cost_no_task() {
     sandbox.stop();
 }
 
+/// A job that says when it begins and ends with its gate; all of `runs` and of the daemon's own folder is removed then.
+fn uproot(sandbox: &mut Sandbox) -> String {
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let begun = sandbox.outside("begun");
+    let task = sandbox.submit("job", &json!({"shell": format!("echo yes >> {}; {gate}", begun.display())}));
+    sandbox.wait_told("begun");
+    sandbox.wait_in("active", &task);
+    for folder in ["runs", ".local/tmp"] {
+        fs::remove_dir_all(sandbox.spool(folder)).unwrap();
+    }
+    task
+}
+
+#[test]
+fn a_run_goes_on_and_its_end_is_told_when_its_folder_is_removed_under_it() {
+    let mut sandbox = Sandbox::new();
+    let task = uproot(&mut sandbox);
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_run_whose_folder_was_removed_is_not_started_twice_by_the_next_daemon() {
+    let mut sandbox = Sandbox::new();
+    let task = uproot(&mut sandbox);
+    sandbox.kill();
+    sandbox.start();
+    is_at_work(&mut sandbox, "other");
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    assert_eq!(sandbox.told("begun"), "yes\n");
+    check(&mut sandbox);
+}
+
 #[test]
 fn a_daemon_whose_spool_is_gone_ends_and_touches_no_other_at_its_place() {
     let mut sandbox = Sandbox::new();
