@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod check;
+mod crash;
+mod crashpoint;
 mod damage;
 mod faults;
 mod hand;

@@ -47,7 +47,8 @@ impl Sandbox {
         sandbox
     }
 
-    fn without_spool() -> Sandbox {
+    /// A user without a spool.
+    pub(crate) fn without_spool() -> Sandbox {
         let folder = tempfile::Builder::new().prefix("gitspool-test-").tempdir().unwrap();
         let sandbox = Sandbox { folder, daemon: None, dropped: Cell::new(0) };
         for folder in ["home", "state", "outside"] {

@@ -1,0 +1,324 @@
+//! What is done while the fault comes: each scenario is one program on a prepared spool, which ends by itself.
+
+use std::fs;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Sandbox, entries};
+
+/// A program on a prepared spool.
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// Makes the spool.
+    pub(super) prepare: fn() -> Sandbox,
+    /// The program's arguments, after the spool's.
+    pub(super) arguments: fn(&Sandbox) -> Vec<String>,
+    /// Calls that crashes have been hard on, by a text in their description and the number among those that have it.
+    pub(super) hard: &'static [(&'static str, u64)],
+}
+
+pub(super) const SCENARIOS: [Scenario; 15] = [
+    Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
+    Scenario {
+        name: "submit by the command line",
+        prepare: Sandbox::new,
+        arguments: submit,
+        hard: &[("rename", 1), ("fsync", 1), ("fsync", 2)],
+    },
+    Scenario {
+        name: "admit",
+        prepare: dropped,
+        arguments: drain,
+        hard: &[
+            ("claimed/ID.job.json", 1),
+            ("write spool/events", 1),
+            ("fdatasync", 1),
+            ("fdatasync", 2),
+            ("-> spool/queue/default/ready", 1),
+            ("-> spool/receipts", 1),
+            ("unlink", 1),
+        ],
+    },
+    Scenario { name: "admit a long one", prepare: dropped_long, arguments: drain, hard: &[("texts", 1)] },
+    Scenario {
+        name: "refuse",
+        prepare: dropped_senseless,
+        arguments: drain,
+        hard: &[("-> spool/refused", 1), ("-> spool/refused", 2), ("-> spool/receipts", 1)],
+    },
+    Scenario {
+        name: "run",
+        prepare: ready,
+        arguments: drain,
+        hard: &[
+            ("-> spool/queue/default/active", 1),
+            ("task.json", 1),
+            ("run-lock", 1),
+            ("write spool/runs", 1),
+            ("supervisor fdatasync", 1),
+            ("launch execve", 1),
+            ("supervisor fdatasync", 2),
+            ("daemon fdatasync", 3),
+            ("-> spool/queue/default/done", 1),
+            ("checkpoint.json", 1),
+        ],
+    },
+    Scenario {
+        name: "run of a prompt",
+        prepare: ready_prompt,
+        arguments: drain,
+        hard: &[("launch unlink spool/.local/tmp", 1)],
+    },
+    Scenario {
+        name: "run in a worktree",
+        prepare: ready_in_worktree,
+        arguments: drain,
+        hard: &[
+            ("gitspool-intent.json", 1),
+            ("gitspool-made.json", 1),
+            ("stage rename", 1),
+            ("kept", 1),
+            ("trash", 1),
+        ],
+    },
+    Scenario {
+        name: "cancel a ready task",
+        prepare: ready_and_cancelled,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/cancelled", 1)],
+    },
+    Scenario {
+        name: "cancel a running task",
+        prepare: ready_and_cancels_itself,
+        arguments: drain,
+        hard: &[("commands/0001-cancel.json", 1), ("daemon fdatasync", 3), ("supervisor fdatasync", 2)],
+    },
+    Scenario {
+        name: "rerank",
+        prepare: ready_and_reranked,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/ready/07-ID.json", 1)],
+    },
+    Scenario {
+        name: "hold, release and by hand",
+        prepare: moved_about,
+        arguments: drain,
+        hard: &[("held", 1)],
+    },
+    Scenario { name: "note", prepare: ready_with_note, arguments: drain, hard: &[("0001-note.json", 1)] },
+    Scenario {
+        name: "rotate",
+        prepare: long_log,
+        arguments: drain,
+        hard: &[("now.jsonl ->", 1), ("fsync spool/events", 1), ("write spool/events", 1)],
+    },
+    Scenario {
+        name: "checkpoint",
+        prepare: without_checkpoint,
+        arguments: drain,
+        hard: &[("checkpoint.json", 1), ("now.jsonl", 1)],
+    },
+];
+
+impl Scenario {
+    /// How many tasks were accepted, or safely dropped, before the program started.
+    pub(super) fn tasks(&self) -> usize {
+        match self.name {
+            "init" | "submit by the command line" | "refuse" => 0,
+            "hold, release and by hand" | "checkpoint" => 3,
+            "rotate" => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether somebody asks for the end of a task.
+    pub(super) fn cancels(&self) -> bool {
+        self.name.starts_with("cancel") || self.name == "checkpoint"
+    }
+}
+
+/// The scenario with this name.
+pub(super) fn named(name: &str) -> &'static Scenario {
+    SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap_or_else(|| panic!("no scenario {name:?}"))
+}
+
+fn init(_: &Sandbox) -> Vec<String> {
+    vec!["init".to_owned()]
+}
+
+fn submit(sandbox: &Sandbox) -> Vec<String> {
+    ["submit", "--workspace", "none", "--shell", &job(sandbox, "true")].map(ToOwned::to_owned).into()
+}
+
+fn drain(_: &Sandbox) -> Vec<String> {
+    ["daemon", "--drain"].map(ToOwned::to_owned).into()
+}
+
+/// A line of sh that tells outside when it begins and when it ends.
+fn job(sandbox: &Sandbox, work: &str) -> String {
+    let ran = sandbox.outside("ran").display().to_string();
+    format!("echo begin $GITSPOOL_RUN >> {ran}; {work}; echo end $GITSPOOL_RUN >> {ran}")
+}
+
+pub(super) fn plain_job(sandbox: &Sandbox) -> Value {
+    json!({"shell": job(sandbox, "true"), "workspace": {"kind": "none"}})
+}
+
+/// A spool whose queue is paused.
+fn paused() -> Sandbox {
+    let sandbox = Sandbox::new();
+    pause(&sandbox);
+    sandbox
+}
+
+fn pause(sandbox: &Sandbox) {
+    fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
+}
+
+pub(super) fn go_on(sandbox: &Sandbox) {
+    let _ = fs::remove_file(sandbox.spool("queue/default/PAUSED"));
+}
+
+fn dropped() -> Sandbox {
+    let sandbox = paused();
+    sandbox.drop_by_mv("job.json", plain_job(&sandbox).to_string());
+    sandbox
+}
+
+fn dropped_long() -> Sandbox {
+    let sandbox = paused();
+    let mut command = plain_job(&sandbox);
+    command["env"] = json!({"LONG": "x".repeat(40_000)});
+    sandbox.drop_by_mv("job.json", command.to_string());
+    sandbox
+}
+
+fn dropped_senseless() -> Sandbox {
+    let sandbox = paused();
+    sandbox.set_settle_ms(0);
+    sandbox.drop_by_mv("wrong.json", "{");
+    sandbox
+}
+
+/// Has `command` admitted; the queue is paused after that.
+fn admitted(sandbox: &Sandbox, name: &str, command: &Value) -> String {
+    pause(sandbox);
+    sandbox.drop_by_mv(&format!("{name}.json"), command.to_string());
+    sandbox.drain();
+    sandbox.receipt(&format!("{name}.json"))["task"].as_str().expect("because it is accepted").to_owned()
+}
+
+fn ready() -> Sandbox {
+    let sandbox = Sandbox::new();
+    admitted(&sandbox, "job", &plain_job(&sandbox));
+    go_on(&sandbox);
+    sandbox
+}
+
+fn ready_prompt() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let argv = ["/bin/sh", "-c", &job(&sandbox, "grep -q 'Do it' && true")];
+    fs::write(sandbox.spool("agents/default.json"), json!({"driver": "exec", "argv": argv}).to_string())
+        .unwrap();
+    admitted(&sandbox, "job", &json!({"prompt": "Do it.", "workspace": {"kind": "none"}}));
+    go_on(&sandbox);
+    sandbox
+}
+
+fn ready_in_worktree() -> Sandbox {
+    let sandbox = Sandbox::of_repository();
+    let work = "git commit -q --allow-empty -m second; echo left > left.txt; echo more >> file.txt";
+    let command = json!({"shell": job(&sandbox, work), "workspace": {"kind": "worktree", "cleanup": "all"}});
+    admitted(&sandbox, "job", &command);
+    go_on(&sandbox);
+    sandbox
+}
+
+fn ready_and_cancelled() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = admitted(&sandbox, "job", &plain_job(&sandbox));
+    sandbox.drop_by_mv("cancel.json", json!({"type": "cancel", "target": task}).to_string());
+    sandbox
+}
+
+fn ready_and_cancels_itself() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let work = format!(
+        "printf '{{\"type\":\"cancel\",\"target\":\"%s\"}}' $GITSPOOL_TASK > {0}/cancel; mv {0}/cancel {1}; sleep 1000",
+        sandbox.path("outside").display(),
+        sandbox.spool("inbox/cancel.json").display()
+    );
+    admitted(&sandbox, "job", &json!({"shell": job(&sandbox, &work), "workspace": {"kind": "none"}}));
+    go_on(&sandbox);
+    sandbox
+}
+
+fn ready_and_reranked() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = admitted(&sandbox, "job", &plain_job(&sandbox));
+    sandbox.drop_by_mv("rerank.json", json!({"type": "rerank", "target": task, "rank": 7}).to_string());
+    sandbox
+}
+
+/// One task is to be held, another released, and a third has been moved by hand.
+fn moved_about() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let mut held = plain_job(&sandbox);
+    held["held"] = true.into();
+    let tasks = [
+        admitted(&sandbox, "one", &plain_job(&sandbox)),
+        admitted(&sandbox, "two", &held),
+        admitted(&sandbox, "three", &plain_job(&sandbox)),
+    ];
+    let target = |kind: &str, task: usize| json!({"type": kind, "target": tasks[task]}).to_string();
+    sandbox.drop_by_mv("hold.json", target("hold", 0));
+    sandbox.drop_by_mv("release.json", target("release", 1));
+    let file = |folder: &str| sandbox.spool("queue/default").join(format!("{folder}-{}.json", tasks[2]));
+    fs::rename(file("ready/50"), file("ready/10")).unwrap();
+    sandbox
+}
+
+fn ready_with_note() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let command = json!({"shell": job(&sandbox, "gitspool note hello"), "workspace": {"kind": "none"}});
+    admitted(&sandbox, "job", &command);
+    go_on(&sandbox);
+    sandbox
+}
+
+/// A log of more than 8 MiB, which the next line begins anew, and a file to admit.
+fn long_log() -> Sandbox {
+    const ENOUGH: usize = 8 * 1024 * 1024;
+    let sandbox = Sandbox::new();
+    admitted(&sandbox, "job", &plain_job(&sandbox));
+    let path = entries(&sandbox.spool("events"))[0].join("now.jsonl");
+    let last = sandbox.log().pop().expect("because a daemon has run");
+    let mut log = fs::File::options().append(true).open(path).unwrap();
+    let (mut seq, mut bytes) = (last["seq"].as_u64().unwrap(), 0);
+    while bytes <= ENOUGH {
+        seq += 1;
+        // Of a line's 64 KiB most: what a daemon found wrong with its log.
+        let repaired: Vec<String> = (0..20).map(|_| "x".repeat(3_000)).collect();
+        let line = json!({
+            "seq": seq, "at": last["at"], "type": "daemon.started", "pid": 1, "version": "0", "repaired": repaired
+        });
+        let line = format!("{line}\n");
+        log.write_all(line.as_bytes()).unwrap();
+        bytes += line.len();
+    }
+    sandbox.drop_by_mv("more.json", plain_job(&sandbox).to_string());
+    sandbox
+}
+
+fn without_checkpoint() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for name in ["one", "two", "three"] {
+        admitted(&sandbox, name, &plain_job(&sandbox));
+    }
+    let task = sandbox.receipt("two.json")["task"].as_str().unwrap().to_owned();
+    sandbox.drop_by_mv("cancel.json", json!({"type": "cancel", "target": task}).to_string());
+    sandbox.drain();
+    fs::remove_file(sandbox.spool(".local/checkpoint.json")).unwrap();
+    sandbox
+}

@@ -1,0 +1,278 @@
+//! One scenario with one fault, from its start to the verdict: what a fault may leave, and what must be there after it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::scenario::{self, Scenario};
+use crate::check::problems;
+use crate::crashpoint::call::{Call, Role};
+use crate::crashpoint::{Fault, Plan, Seen, Site, Traced, Victims};
+use crate::sandbox::{Sandbox, files_below, read_json};
+
+/// How long a sticky fault lasts from its first call on, if the program does not end before.
+const STICKS_FOR: Duration = Duration::from_millis(1500);
+
+/// What came of a trial.
+pub(super) struct Trial {
+    pub(super) seen: Seen,
+    /// How the program ended: `exit status: 0`.
+    pub(super) ended: String,
+    pub(super) problems: Vec<String>,
+}
+
+/// What was there when the fault was over, and must still be there at the end.
+struct Before {
+    log: Vec<String>,
+    receipts: BTreeMap<String, Value>,
+}
+
+/// Runs `scenario` with `fault` at `site`; with `then`, the next daemon is killed at that call of its own.
+pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&Site>) -> Trial {
+    let sandbox = (scenario.prepare)();
+    let (first, status, output) = carry_out(scenario, &sandbox, fault, site);
+    let mut seen = first;
+    let mut problems = ending_problems(scenario, fault, &seen, status, &output);
+    problems.extend(order_problems(&seen));
+    let before = look(&sandbox);
+    if scenario.name == "init" {
+        sandbox.run(sandbox.gitspool(&["init"]));
+    }
+    let mut before = vec![before];
+    if let Some(site) = then {
+        let everything = Fault::Kill { victims: Victims::All, torn: false };
+        seen = carry_out(scenario::named("run"), &sandbox, everything, site).0;
+        problems.extend(order_problems(&seen));
+        before.push(look(&sandbox));
+    }
+    problems.extend(recover(&sandbox, &before));
+    problems.extend(history_problems(scenario, fault, &sandbox));
+    if scenario.name == "submit by the command line" {
+        problems.extend(submit_problems(&sandbox, status, &output));
+    }
+    let is_failure = matches!(fault, Fault::Fail { .. });
+    problems.extend(seen.panics.iter().filter(|_| is_failure).map(|said| format!("a panic: {said}")));
+    if sandbox.daemon_log().contains("panicked at") {
+        problems.push("a panic of the daemon".to_owned());
+    }
+    if !problems.is_empty() {
+        problems.push(format!("its daemons said:\n{}", sandbox.daemon_log()));
+        let log: Vec<String> = sandbox.log().iter().map(short).collect();
+        problems.push(format!("the log:\n{}", log[log.len().saturating_sub(30)..].join("\n")));
+        let calls: Vec<&str> = seen.calls.iter().map(|call| call.description.as_str()).collect();
+        problems.push(format!("calls:\n{}", calls.join("\n")));
+    }
+    Trial { seen, ended: status.to_string(), problems }
+}
+
+fn short(line: &Value) -> String {
+    line.to_string().chars().take(400).collect()
+}
+
+/// Carries out the scenario's program to the end of its last process. Daemons that are missed are started again.
+fn carry_out(
+    scenario: &Scenario,
+    sandbox: &Sandbox,
+    fault: Fault,
+    site: &Site,
+) -> (Seen, ExitStatus, String) {
+    let arguments = (scenario.arguments)(sandbox);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = sandbox.gitspool(&arguments);
+    let said = fs::File::create(sandbox.path("said")).unwrap();
+    let stderr = fs::File::options().create(true).append(true).open(sandbox.path("daemon.log")).unwrap();
+    command.stdout(said).stderr(stderr).stdin(Stdio::null());
+    let state = sandbox.path("state");
+    let plan = Plan {
+        fault,
+        site: site.clone(),
+        marker: format!("GITSPOOL_STATE_DIR={}", state.display()),
+        roots: vec![sandbox.path("spool"), state, sandbox.path("repository")],
+        pipes: matches!(fault, Fault::Kill { .. } | Fault::None),
+    };
+    let mut traced = Traced::start(command, plan).expect("because it was tried before");
+    let mut hit_at = None;
+    let status = sandbox.wait("the end of the traced program", || {
+        if traced.is_hit() && hit_at.get_or_insert_with(Instant::now).elapsed() > STICKS_FOR {
+            traced.lift();
+        }
+        traced.ended()
+    });
+    // Without it a supervisor goes on, and would wait for room for ever.
+    traced.lift();
+    // What goes on without its daemon ends by itself, but for a cancel, which needs the next one.
+    if !status.success() && scenario.name != "init" && scenario.name != "submit by the command line" {
+        let waits = || !traced.is_over() && !fault.kills_all();
+        if waits() {
+            sandbox.drain();
+        }
+    }
+    sandbox.wait_until("the end of all that it started", || traced.is_over());
+    (traced.seen(), status, fs::read_to_string(sandbox.path("said")).unwrap())
+}
+
+/// How a program may end: a fault is answered by a documented exit code, never by a signal of its own.
+fn ending_problems(
+    scenario: &Scenario,
+    fault: Fault,
+    seen: &Seen,
+    status: ExitStatus,
+    output: &str,
+) -> Vec<String> {
+    let killed = match fault {
+        Fault::Kill { victims: Victims::All, .. } => seen.hit.is_some(),
+        Fault::Kill { victims: Victims::Only(role), .. } => seen.hit.is_some() && role == Role::Daemon,
+        Fault::None | Fault::Fail { .. } => false,
+    };
+    let codes: &[i32] = match fault {
+        Fault::Fail { .. } if seen.hit.is_some() => &[0, 2],
+        Fault::None | Fault::Kill { .. } | Fault::Fail { .. } => &[0],
+    };
+    let mut problems = Vec::new();
+    let well = status.code().is_some_and(|code| codes.contains(&code));
+    if !well && !(killed && status.signal() == Some(9)) {
+        problems.push(format!("{} ended with {status}, having said {output:?}", scenario.name));
+    }
+    problems
+}
+
+/// What is told only when it is on disk: no receipt before the log's last line is synced, no agent before its run's first.
+fn order_problems(seen: &Seen) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut log_synced = false;
+    for call in &seen.calls {
+        let about = |text: &str| call.description.contains(text);
+        if about("/now.jsonl") {
+            // A new file that replaces it was synced before.
+            log_synced = call.is_synced() || (call.name == "rename" && about("ASIDE ->"));
+        }
+        if call.name == "rename" && about("ASIDE -> spool/receipts") && !log_synced {
+            problems.push(format!("a receipt before its line is on disk: {}", call.description));
+        }
+    }
+    let first_sync = seen.calls.iter().position(|call| {
+        call.is_synced() && call.role == Role::Supervisor && call.description.contains("events.jsonl")
+    });
+    let first_agent = seen.calls.iter().position(|call| call.role == Role::Launch && call.name == "execve");
+    if let Some(agent) = first_agent
+        && first_sync.is_none_or(|sync| sync > agent)
+    {
+        problems.push("an agent before its run's first line is on disk".to_owned());
+    }
+    problems
+}
+
+fn look(sandbox: &Sandbox) -> Before {
+    let paths = files_below(&sandbox.spool("receipts"));
+    let receipts = paths.iter().filter_map(|path| Some((path.display().to_string(), read_json(path)?)));
+    Before {
+        log: sandbox.log().iter().map(ToString::to_string).collect(),
+        receipts: receipts.collect(),
+    }
+}
+
+/// Lets daemons do all there is to do, and compares with what was there before.
+fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
+    sandbox.drain();
+    sandbox.wait_until("the end of all processes", || sandbox.processes().is_empty());
+    let mut found = spool_problems(sandbox);
+    scenario::go_on(sandbox);
+    sandbox.drain();
+    found.extend(spool_problems(sandbox));
+    let tree = files_below(&sandbox.spool("queue"));
+    sandbox.drain();
+    if files_below(&sandbox.spool("queue")) != tree {
+        found.push("a second recovery changed what the first had left".to_owned());
+    }
+    let log: Vec<String> = sandbox.log().iter().map(ToString::to_string).collect();
+    for before in before {
+        if log.get(..before.log.len()) != Some(&before.log[..]) {
+            found.push("lines of the log are gone or others".to_owned());
+        }
+        for (path, receipt) in &before.receipts {
+            let now = files_below(&sandbox.spool("receipts"));
+            let is_there = now.iter().filter_map(|path| read_json(path)).any(|other| {
+                other["claim"] == receipt["claim"] && other["accepted"] == receipt["accepted"]
+            });
+            if !is_there {
+                found.push(format!("a receipt is gone or says another thing: {path}: {receipt}"));
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong with the spool. What the command line was writing when it was killed stays for the user to remove.
+fn spool_problems(sandbox: &Sandbox) -> Vec<String> {
+    let found = problems(sandbox);
+    let is_aside = |problem: &String| problem.starts_with("left over: inbox/.") && problem.ends_with(".tmp");
+    found.into_iter().filter(|problem| !is_aside(problem)).collect()
+}
+
+/// Each task has ended, as its job did, and each job ran at most once.
+fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec<String> {
+    let mut problems = Vec::new();
+    let told = sandbox.told("ran");
+    let count = |what: &str, run: &str| told.lines().filter(|line| *line == format!("{what} {run}")).count();
+    let log = sandbox.log();
+    let submitted = log.iter().filter(|line| line["type"] == "task.submitted");
+    let mut known = 0;
+    for task in submitted.filter_map(|line| line["task"].as_str()) {
+        let Some(last) = sandbox.moves(task).pop() else { continue };
+        let run = format!("{task}.1");
+        let (begun, ended) = (count("begin", &run), count("end", &run));
+        known += begun + ended;
+        let outcome = last["state"]["outcome"].as_str().unwrap_or("none");
+        let says_why = last["evidence"]["message"].as_str().is_some_and(|why| !why.is_empty());
+        let is_failure = matches!(fault, Fault::Fail { .. });
+        let right = match outcome {
+            "succeeded" => (begun, ended) == (1, 1),
+            "cancelled" => begun <= 1 && ended == 0 && scenario.cancels(),
+            "lost" => begun <= 1 && matches!(fault, Fault::Kill { .. }),
+            // Only what was not begun may fail, and only when something was made to fail.
+            "failed" => is_failure && begun == 0 && says_why,
+            "none" => last["state"]["is"] == "held" && begun == 0,
+            _ => false,
+        };
+        if !right {
+            problems.push(format!("{task} began {begun} times, ended {ended} times, and is {}", short(&last)));
+        }
+    }
+    if told.lines().count() != known {
+        problems.push(format!("jobs ran that nobody submitted, or more than one attempt: {told}"));
+    }
+    let prepared = scenario.tasks();
+    let there = log.iter().filter(|line| line["type"] == "task.submitted").count();
+    if there < prepared {
+        problems.push(format!("{prepared} tasks were accepted or dropped, {there} are there"));
+    }
+    problems
+}
+
+/// What the command line said is so: with exit code 0 the task that it names is there, else nobody was promised one.
+fn submit_problems(sandbox: &Sandbox, status: ExitStatus, output: &str) -> Vec<String> {
+    let task = output.trim();
+    let there = !task.is_empty() && !sandbox.moves(task).is_empty();
+    if status.success() && !there {
+        return vec![format!("submit promised {output:?}, which is not there")];
+    }
+    Vec::new()
+}
+
+impl Fault {
+    fn kills_all(self) -> bool {
+        matches!(self, Fault::Kill { victims: Victims::All, .. })
+    }
+}
+
+/// Counts the calls of a scenario without any fault; it must go well.
+pub(super) fn count(scenario: &Scenario) -> Vec<Call> {
+    let nowhere = Site { matching: String::new(), number: 0 };
+    let Trial { seen, problems, .. } = run(scenario, Fault::None, &nowhere, None);
+    assert!(problems.is_empty(), "{} without any fault: {}", scenario.name, problems.join("\n"));
+    seen.calls
+}
