@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::event::{By, Event};
 use crate::id::{Name, RunId, TaskId};
-use crate::inbox::Inbox;
+use crate::inbox::{self, Inbox};
 use crate::input::Input;
 use crate::jsonl::Line;
 use crate::layout::Layout;
@@ -336,7 +336,12 @@ impl Daemon {
             ready && !store::exists(&self.layout.paused(name))
         };
         let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
-        self.inbox_empty && !self.queues.names().iter().any(|name| active(name) || startable(name))
+        let rests = !self.queues.names().iter().any(|name| active(name) || startable(name));
+        self.inbox_empty && rests && inbox::is_taken(&self.layout, |claim| self.is_unanswered(claim))
+    }
+
+    fn is_unanswered(&self, claim: TaskId) -> bool {
+        self.unanswered.iter().filter_map(|line| line.event.origin()).any(|origin| origin.claim == claim)
     }
 
     fn end(&mut self) -> Result<(), DaemonError> {

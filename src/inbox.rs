@@ -366,6 +366,16 @@ fn receipt_name(name: &str) -> String {
     format!("_{plain}")
 }
 
+/// Whether no file waits to be taken, or was taken and has not come to the daemon yet: what an inbox says that was looked
+/// through a while ago does not count. `is_decided` knows the claims that only lack their answer.
+pub(crate) fn is_taken(layout: &Layout, is_decided: impl Fn(TaskId) -> bool) -> bool {
+    let waits = |names: Vec<String>| names.iter().any(|name| !command::is_in_the_making(name));
+    // Where this cannot be read nothing can be taken either.
+    let waiting = store::names(&layout.inbox()).is_ok_and(waits);
+    let claimed = claimed_files(layout).unwrap_or_default();
+    !waiting && claimed.iter().all(|origin| is_decided(origin.claim))
+}
+
 /// The files that an earlier daemon took, by what their names say.
 pub(crate) fn claimed_files(layout: &Layout) -> Result<Vec<Origin>, store::StoreError> {
     let names = store::names(&layout.claimed())?;
