@@ -124,9 +124,19 @@ fn kill_if_marked(_pid: u32, _run: RunId) -> bool {
     false
 }
 
-/// Whether a process with this number exists; it may be another than one thinks.
+/// Whether a process with this number lives; it may be another than one thinks. One that has ended does not, also as long
+/// as its parent takes no note of that: in a container there may be nobody who does.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    pid_of(pid).is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+    let exists = pid_of(pid)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+    exists && !has_ended(pid)
+}
+
+/// Whether `/proc` says that a process has ended; `false` where there is none.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may have any character.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Our own program, as this process runs it: still the same when its file has been replaced.

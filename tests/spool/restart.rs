@@ -193,6 +193,22 @@ fn drain_does_all_there_is_to_do_and_leaves_what_is_held_or_paused() {
     check(&mut sandbox);
 }
 
+#[test]
+fn drain_carries_out_what_a_job_drops_as_its_last_act() {
+    const JOBS: usize = 12;
+    let mut sandbox = Sandbox::new();
+    let script = format!(
+        "echo ran >> {ran}\n[ $(wc -l < {ran}) -ge {JOBS} ] || {{ cp $0 {aside}; mv {aside} {inbox}/again.sh; }}\n",
+        ran = sandbox.outside("ran").display(),
+        aside = sandbox.outside("aside").display(),
+        inbox = sandbox.spool("inbox").display()
+    );
+    sandbox.drop_by_mv("first.sh", script);
+    sandbox.drain();
+    assert_eq!(sandbox.told("ran").lines().count(), JOBS);
+    check(&mut sandbox);
+}
+
 /// A spool with tasks in every state, whose daemon was killed.
 fn killed_in_the_midst(checkpoint: bool) -> Sandbox {
     let mut sandbox = Sandbox::new();
@@ -325,6 +341,23 @@ fn what_a_killed_process_left_in_tmp_is_removed_and_what_is_in_use_is_not() {
     sandbox.carry_out("one", &json!({"run": ["true"]}));
     assert!(!left.exists() && used.exists());
     fs::remove_file(used).unwrap();
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_a_process_left_in_tmp_that_nobody_reaped_is_removed() {
+    let mut sandbox = Sandbox::new();
+    let mut ended = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // The end of its output is its own end; it stays a zombie until somebody waits for it.
+    std::io::copy(&mut ended.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", ended.id())).unwrap_or_default();
+    sandbox.wait_until("a zombie", || stat().contains(") Z "));
+    let left = sandbox.spool(".local/tmp").join(format!("{}-left", ended.id()));
+    fs::write(&left, "half of a rec").unwrap();
+    sandbox.start();
+    sandbox.carry_out("one", &json!({"run": ["true"]}));
+    assert!(!left.exists());
+    ended.wait().unwrap();
     check(&mut sandbox);
 }
 
