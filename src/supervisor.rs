@@ -125,12 +125,24 @@ fn supervise(
         return Ok(false);
     }
     let assignment = read_assignment(&paths.task())?;
-    let mut supervisor = Supervisor::begin(paths, &run_lock, assignment, opened.log, umask)?;
+    let layout = Layout::new(&assignment.spool);
+    let mut supervisor = Supervisor::begin(paths, &run_lock, assignment, opened.log, umask)
+        .inspect_err(|error| take_back(&layout, paths, error))?;
     supervisor.ahead = ahead;
     supervisor.live(wake);
     wake.stop_listening();
     drop(run_lock);
     Ok(true)
+}
+
+/// Takes the run's first line back when it could not be made durable: whoever reads it would take the run for lost,
+/// though no agent was started. Without it the run can begin again.
+fn take_back(layout: &Layout, paths: &RunLayout, error: &SupervisorError) {
+    // What somebody else wrote to the log is not ours to remove.
+    if !matches!(error, SupervisorError::Log(LogError::Changed { .. })) {
+        // Where this fails too, the line stays, and the run is lost: it never begins twice.
+        let _ = store::replace(layout, &paths.log(), b"");
+    }
 }
 
 fn read_assignment(path: &Path) -> Result<Assignment, SupervisorError> {

@@ -269,7 +269,10 @@ impl Follower {
         if errno == Errno::NOSPC && !call.needs_space() {
             return Answer::GoOn;
         }
-        if errno == Errno::NOSPC && is_first && let Some(written) = write_half(asked) {
+        if errno == Errno::NOSPC
+            && is_first
+            && let Some(written) = write_half(asked)
+        {
             return Answer::Done(written);
         }
         Answer::Fail(errno)

@@ -110,7 +110,8 @@ pub(super) fn hard_kills() -> Vec<Case> {
 /// All kills of a scenario that has these calls: of everything, with and without a torn write; and where there are
 /// several processes, of the daemon or the supervisor only.
 pub(super) fn kills(scenario: &'static Scenario, calls: &[Call]) -> Vec<Case> {
-    let numbers = |matching: &str| 1..=calls.iter().filter(|call| call.description.contains(matching)).count();
+    let numbers =
+        |matching: &str| 1..=calls.iter().filter(|call| call.description.contains(matching)).count();
     let runs = calls.iter().any(|call| call.role == Role::Supervisor);
     let mut cases = Vec::new();
     for (fault, victims, torn) in KILLS {

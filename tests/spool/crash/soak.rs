@@ -81,7 +81,11 @@ fn carry_out_one(case: &Case, done: &Mutex<Done>) {
                 *done.hit.entry(case.scenario.name).or_default() += 1;
             }
             let at = trial.seen.hit.map_or("not hit".to_owned(), |call| call.description);
-            if trial.problems.is_empty() { vec![] } else { [vec![format!("at: {at}")], trial.problems].concat() }
+            if trial.problems.is_empty() {
+                vec![]
+            } else {
+                [vec![format!("at: {at}")], trial.problems].concat()
+            }
         }
     };
     if !problems.is_empty() {
@@ -147,5 +151,8 @@ impl Result {
 fn commit() -> String {
     let mut command = Command::new("git");
     command.args(["rev-parse", "--short", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    command.output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    command
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
 }

@@ -169,10 +169,7 @@ fn order_problems(seen: &Seen) -> Vec<String> {
 fn look(sandbox: &Sandbox) -> Before {
     let paths = files_below(&sandbox.spool("receipts"));
     let receipts = paths.iter().filter_map(|path| Some((path.display().to_string(), read_json(path)?)));
-    Before {
-        log: sandbox.log().iter().map(ToString::to_string).collect(),
-        receipts: receipts.collect(),
-    }
+    Before { log: sandbox.log().iter().map(ToString::to_string).collect(), receipts: receipts.collect() }
 }
 
 /// Lets daemons do all there is to do, and compares with what was there before.
@@ -195,9 +192,10 @@ fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
         }
         for (path, receipt) in &before.receipts {
             let now = files_below(&sandbox.spool("receipts"));
-            let is_there = now.iter().filter_map(|path| read_json(path)).any(|other| {
-                other["claim"] == receipt["claim"] && other["accepted"] == receipt["accepted"]
-            });
+            let is_there = now
+                .iter()
+                .filter_map(|path| read_json(path))
+                .any(|other| other["claim"] == receipt["claim"] && other["accepted"] == receipt["accepted"]);
             if !is_there {
                 found.push(format!("a receipt is gone or says another thing: {path}: {receipt}"));
             }
@@ -239,7 +237,8 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
             _ => false,
         };
         if !right {
-            problems.push(format!("{task} began {begun} times, ended {ended} times, and is {}", short(&last)));
+            problems
+                .push(format!("{task} began {begun} times, ended {ended} times, and is {}", short(&last)));
         }
     }
     if told.lines().count() != known {

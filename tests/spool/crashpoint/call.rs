@@ -206,7 +206,8 @@ fn without_ids(text: &str) -> String {
                 f => c == f,
             })
     };
-    let known = [("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "ID"), ("9999-99-99", "DATE"), ("pipe:[", "pipe:[")];
+    let known =
+        [("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "ID"), ("9999-99-99", "DATE"), ("pipe:[", "pipe:[")];
     let mut shown = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
