@@ -231,8 +231,9 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
             "succeeded" => (begun, ended) == (1, 1),
             "cancelled" => begun <= 1 && ended == 0 && scenario.cancels(),
             "lost" => begun <= 1 && matches!(fault, Fault::Kill { .. }),
-            // Only what was not begun may fail, and only when something was made to fail.
-            "failed" => is_failure && begun == 0 && says_why,
+            // Only what was not begun may fail, and only when something was made to fail. Where the launch stage cannot
+            // even write down why, its exit code must do.
+            "failed" => is_failure && begun == 0 && (says_why || last["evidence"]["exit_code"] == 126),
             "none" => last["state"]["is"] == "held" && begun == 0,
             _ => false,
         };

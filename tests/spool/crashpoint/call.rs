@@ -291,6 +291,8 @@ pub(super) fn process_of(thread: u32) -> Option<u32> {
 /// What a process or thread is; a new process is what its parent is until it becomes another program.
 pub(super) fn role_of(thread: u32) -> Role {
     let program = fs::read_link(format!("/proc/{thread}/exe")).map(|path| name_of(&path)).unwrap_or_default();
+    // The program may be built anew meanwhile.
+    let program = program.trim_end_matches(" (deleted)");
     if program == "git" || program.starts_with("git-") {
         return Role::Git;
     }
@@ -308,13 +310,17 @@ pub(super) fn role_of(thread: u32) -> Role {
     }
 }
 
-/// The processes that have this variable.
+/// The processes that have this variable and are under a filter: not those that were started since to recover.
 pub(super) fn marked(marker: &str) -> Vec<u32> {
     let numbers =
         entries(Path::new("/proc")).into_iter().filter_map(|path| name_of(&path).parse::<u32>().ok());
+    let is_filtered = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == "Seccomp:\t2")
+    };
     let has = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
     };
-    numbers.filter(has).collect()
+    numbers.filter(is_filtered).filter(has).collect()
 }
