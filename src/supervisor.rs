@@ -44,6 +44,9 @@ pub(crate) const VERB: &str = "supervise";
 /// The exit code of a supervisor that came too late: its run had begun.
 const HAD_BEGUN: u8 = 100;
 
+/// How long to wait before the first line is tried to be taken back again.
+const TAKE_BACK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why a supervisor cannot begin a run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SupervisorError {
@@ -136,12 +139,14 @@ fn supervise(
 }
 
 /// Takes the run's first line back when it could not be made durable: whoever reads it would take the run for lost,
-/// though no agent was started. Without it the run can begin again.
+/// though no agent was started. Without it the run can begin again. Tried for as long as it takes, or the folder is there.
 fn take_back(layout: &Layout, paths: &RunLayout, error: &SupervisorError) {
     // What somebody else wrote to the log is not ours to remove.
-    if !matches!(error, SupervisorError::Log(LogError::Changed { .. })) {
-        // Where this fails too, the line stays, and the run is lost: it never begins twice.
-        let _ = store::replace(layout, &paths.log(), b"");
+    if matches!(error, SupervisorError::Log(LogError::Changed { .. })) {
+        return;
+    }
+    while store::exists(&paths.lock()) && store::replace(layout, &paths.log(), b"").is_err() {
+        wake::pause(TAKE_BACK_AGAIN);
     }
 }
 

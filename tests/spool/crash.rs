@@ -10,9 +10,11 @@ mod soak;
 mod trial;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
-use crate::crashpoint::{self, call::Call};
+use crate::crashpoint::{self, Seen, call::Call};
+use crate::sandbox::{Sandbox, entries, files_below};
 use case::{Case, Chance};
 use scenario::{SCENARIOS, Scenario};
 
@@ -28,7 +30,7 @@ fn go_through(
     more: fn() -> Vec<Case>,
 ) {
     if !crashpoint::is_available() {
-        return;
+        return soak::skip(verb, what);
     }
     if let Some(case) = soak::asked_for() {
         return soak::carry_out(vec![case], None).assert_well();
@@ -71,4 +73,86 @@ fn a_kill_at_any_call_loses_nothing_and_starts_nothing_twice() {
 fn an_error_at_any_call_is_told_and_loses_nothing() {
     let what = "the n-th call that changes a file, or starts something, fails";
     go_through("errors", what, case::hard_errors(), case::errors, Vec::new);
+}
+
+/// Carries out one case, which must come to its call and leave nothing wrong.
+fn goes_well(case: &str) {
+    if !crashpoint::is_available() {
+        return;
+    }
+    let case = Case::read(case);
+    let trial = trial::run(case.scenario, case.fault(), &case.site, None);
+    assert!(trial.seen.hit.is_some(), "{case} is not hit");
+    assert_eq!(trial.problems, Vec::<String>::new(), "{case}");
+}
+
+#[test]
+fn a_run_whose_first_line_cannot_be_synced_begins_again() {
+    goes_well("run|EIO|supervisor fdatasync|1");
+    goes_well("run|EIO-stays|fsync spool/runs/DATE/ID.1|1");
+}
+
+#[test]
+fn a_submit_by_the_command_line_is_five_calls_in_this_order() {
+    if !crashpoint::is_available() {
+        return;
+    }
+    let calls = trial::count(scenario::named("submit by the command line"));
+    let calls: Vec<&str> = calls.iter().map(|call| call.description.as_str()).collect();
+    let expected = [
+        "cli openat spool/inbox/.ID.json.tmp",
+        "cli write spool/inbox/.ID.json.tmp",
+        "cli fsync spool/inbox/.ID.json.tmp",
+        "cli rename spool/inbox/.ID.json.tmp -> spool/inbox/ID.json",
+        "cli fsync spool/inbox",
+    ];
+    assert_eq!(calls, expected);
+}
+
+/// Cuts the log behind its first line, as if the others had never come to the disk.
+fn cut_the_log(sandbox: &Sandbox) {
+    let log = entries(&sandbox.spool("events"))[0].join("now.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(log, text.split_inclusive('\n').next().unwrap()).unwrap();
+}
+
+fn run_once_more(sandbox: &Sandbox) {
+    let told = sandbox.told("ran");
+    fs::write(sandbox.outside("ran"), told.repeat(2)).unwrap();
+}
+
+fn run_unseen(sandbox: &Sandbox) {
+    let told = sandbox.told("ran");
+    fs::write(sandbox.outside("ran"), told.lines().next().unwrap().to_owned() + "\n").unwrap();
+}
+
+fn tear_a_receipt(sandbox: &Sandbox) {
+    let receipt = &files_below(&sandbox.spool("receipts"))[0];
+    let bytes = fs::read(receipt).unwrap();
+    fs::write(receipt, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+fn remove_the_run_record(sandbox: &Sandbox) {
+    let runs = files_below(&sandbox.spool("runs"));
+    fs::remove_file(runs.iter().find(|path| path.ends_with("run.json")).unwrap()).unwrap();
+}
+
+#[test]
+fn what_a_broken_program_would_leave_is_seen() {
+    if !crashpoint::is_available() {
+        return;
+    }
+    let run = scenario::named("run");
+    for damage in [cut_the_log, run_once_more, run_unseen, tear_a_receipt, remove_the_run_record] {
+        assert_ne!(trial::run_with_damage(run, damage), Vec::<String>::new());
+    }
+    let calls = trial::count(scenario::named("admit"));
+    assert_eq!(
+        trial::order_problems(&Seen { calls: calls.clone(), ..Seen::default() }),
+        Vec::<String>::new()
+    );
+    let unsynced = calls.into_iter().filter(|call| call.name != "fdatasync").collect();
+    assert_ne!(trial::order_problems(&Seen { calls: unsynced, ..Seen::default() }), Vec::<String>::new());
+    let calls = trial::count(run).into_iter().filter(|call| call.name != "fdatasync").collect();
+    assert_ne!(trial::order_problems(&Seen { calls, ..Seen::default() }), Vec::<String>::new());
 }

@@ -134,14 +134,15 @@ fn ending_problems(
     };
     let mut problems = Vec::new();
     let well = status.code().is_some_and(|code| codes.contains(&code));
-    if !well && !(killed && status.signal() == Some(9)) {
+    let was_killed = killed && status.signal() == Some(9);
+    if !(well || was_killed) {
         problems.push(format!("{} ended with {status}, having said {output:?}", scenario.name));
     }
     problems
 }
 
 /// What is told only when it is on disk: no receipt before the log's last line is synced, no agent before its run's first.
-fn order_problems(seen: &Seen) -> Vec<String> {
+pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
     let mut problems = Vec::new();
     let mut log_synced = false;
     for call in &seen.calls {
@@ -247,8 +248,12 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
     }
     let prepared = scenario.tasks();
     let there = log.iter().filter(|line| line["type"] == "task.submitted").count();
-    if there < prepared {
-        problems.push(format!("{prepared} tasks were accepted or dropped, {there} are there"));
+    // What could not be read or kept because of an error is refused, and its receipt says so.
+    let refused = log.iter().filter(|line| line["refusal"]["kind"] == "unreadable").count();
+    let refused = if matches!(fault, Fault::Fail { .. }) { refused } else { 0 };
+    if there + refused < prepared {
+        problems
+            .push(format!("{prepared} tasks were accepted or dropped, {there} are there, {refused} refused"));
     }
     problems
 }
@@ -267,6 +272,18 @@ impl Fault {
     fn kills_all(self) -> bool {
         matches!(self, Fault::Kill { victims: Victims::All, .. })
     }
+}
+
+/// What the verdict is when something is damaged between a scenario without any fault and the next daemon.
+pub(super) fn run_with_damage(scenario: &Scenario, damage: fn(&Sandbox)) -> Vec<String> {
+    let nowhere = Site { matching: String::new(), number: 0 };
+    let sandbox = (scenario.prepare)();
+    carry_out(scenario, &sandbox, Fault::None, &nowhere);
+    let before = look(&sandbox);
+    damage(&sandbox);
+    let mut problems = recover(&sandbox, &[before]);
+    problems.extend(history_problems(scenario, Fault::None, &sandbox));
+    problems
 }
 
 /// Counts the calls of a scenario without any fault; it must go well.
