@@ -23,6 +23,7 @@ mod run;
 mod jsonl;
 mod event;
 mod record;
+mod recovery;
 mod input;
 
 mod clock;

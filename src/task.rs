@@ -39,7 +39,7 @@ pub(crate) enum Event {
 }
 
 /// What must be done when a task's state has changed. Every effect is safe to repeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     /// Draw the task's file in the folder of its state, and nowhere else.
     Place,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 20] = [
+const DECIDING: [&str; 21] = [
     "id",
     "time",
     "layout",
@@ -28,6 +28,7 @@ const DECIDING: [&str; 20] = [
     "jsonl",
     "event",
     "record",
+    "recovery",
     "input",
 ];
 

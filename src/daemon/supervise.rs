@@ -13,6 +13,7 @@ use crate::log::{Durability, Log, LogError};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
 use crate::record::{self, Record};
+use crate::recovery::{self, Boot, Duty, Found, Logged};
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task;
@@ -25,18 +26,6 @@ use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN, UPROOTED_LOOKS_MAX};
 /// How much is kept of why a run could not be begun.
 const WHY_BYTES_MAX: usize = 8 * 1024;
 
-/// What a run's directory and lock tell about it.
-enum Seen {
-    /// It has not begun, and nobody is about to begin it that we know of.
-    NotBegun,
-    Alive,
-    Over(Box<Record>),
-    /// It has begun, and its supervisor is gone without a word.
-    Abandoned,
-    /// Its folder is gone, not its processes: its supervisor makes the folder again when it looks next.
-    Uprooted,
-}
-
 impl Daemon {
     /// Brings a live task's run and what we know of it together: starts it, waits for it, or files it away.
     pub(super) fn look_at_run(&mut self, task: TaskId) {
@@ -45,12 +34,12 @@ impl Daemon {
         if self.waited_for.contains(&run) {
             return;
         }
-        let done = self.see(run).and_then(|seen| match seen {
-            Seen::NotBegun => self.start(run),
-            Seen::Alive => self.adopt(run),
-            Seen::Over(record) => self.file_away(run, &record),
-            Seen::Abandoned => self.give_up(run),
-            Seen::Uprooted => {
+        let done = self.see(run).and_then(|(found, record)| match recovery::duty(found) {
+            Duty::Start => self.start(run),
+            Duty::Adopt => self.adopt(run),
+            Duty::FileAway => record.map_or(Ok(()), |record| self.file_away(run, &record)),
+            Duty::GiveUp(_) => self.give_up(run),
+            Duty::LookAgain => {
                 self.start_again.push((clock::monotonic() + START_AGAIN, task));
                 Ok(())
             }
@@ -61,30 +50,31 @@ impl Daemon {
         }
     }
 
-    fn see(&mut self, run: RunId) -> Result<Seen, RunError> {
+    /// Looks at a run's lock and log. Of the log also the record, when it was read.
+    fn see(&mut self, run: RunId) -> Result<(Found, Option<Record>), RunError> {
         let paths = self.layout.run(run);
         if lock::is_held(&paths.lock())? {
-            return Ok(Seen::Alive);
+            return Ok((Found::Held, None));
         }
         let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
         let record = record::fold(&jsonl::parse(&bytes).lines);
-        Ok(match record {
+        let logged = match &record {
             None => self.unrecorded(run),
-            Some(record) if record.outcome.is_some() => Seen::Over(Box::new(record)),
-            Some(_) => Seen::Abandoned,
-        })
+            Some(record) => logged(record),
+        };
+        Ok((Found::Free(logged), record))
     }
 
     /// What a run is that left no record. Nothing is started twice because somebody removed its folder: one that an
     /// earlier daemon started may live.
-    fn unrecorded(&mut self, run: RunId) -> Seen {
-        let Some(looks) = self.inherited.get_mut(&run) else { return Seen::NotBegun };
+    fn unrecorded(&mut self, run: RunId) -> Logged {
+        let Some(looks) = self.inherited.get_mut(&run) else { return Logged::NotBegun };
         if process::marked(run).is_empty() {
             // Those that were there a moment ago have ended: the supervisor is about to say so.
-            return if std::mem::take(looks) > 0 { Seen::Uprooted } else { Seen::NotBegun };
+            return if std::mem::take(looks) > 0 { Logged::Uprooted } else { Logged::NotBegun };
         }
         *looks += 1;
-        if *looks < UPROOTED_LOOKS_MAX { Seen::Uprooted } else { Seen::Abandoned }
+        if *looks < UPROOTED_LOOKS_MAX { Logged::Uprooted } else { Logged::Begun(Boot::This) }
     }
 
     /// Takes note of a run that has ended and has no supervisor any more. That may have been killed before it drew the
@@ -142,7 +132,7 @@ impl Daemon {
 
     /// Looks at a run whose supervisor has ended; one that never begins is given up after some tries.
     fn look_at_ended(&mut self, run: RunId) {
-        if !matches!(self.see(run), Ok(Seen::NotBegun)) {
+        if !matches!(self.see(run), Ok((Found::Free(Logged::NotBegun), _))) {
             self.false_starts.remove(&run);
             self.look_at_run(run.task);
             return;
@@ -207,16 +197,18 @@ impl Daemon {
         group.into_iter().for_each(cgroup::kill);
         let killed = process::kill_marked(run);
         group.into_iter().for_each(cgroup::remove);
-        if record.is_some_and(|record| record.boot != process::boot()) {
-            return self.close(
-                run,
-                &run_lock,
-                Outcome::Interrupted,
-                Evidence::of("the machine went down under it"),
-            );
-        }
-        let message = format!("its supervisor ended without a word; {killed} of its processes were killed");
-        self.close(run, &run_lock, Outcome::Lost, Evidence::of(message))
+        // What the log says now: a supervisor may have begun or ended it since it was looked at.
+        let logged = record.as_ref().map_or(Logged::Begun(Boot::This), logged);
+        let (outcome, message) = match recovery::duty(Found::Free(logged)) {
+            Duty::GiveUp(Outcome::Interrupted) => {
+                (Outcome::Interrupted, "the machine went down under it".to_owned())
+            }
+            Duty::GiveUp(_) | Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain => (
+                Outcome::Lost,
+                format!("its supervisor ended without a word; {killed} of its processes were killed"),
+            ),
+        };
+        self.close(run, &run_lock, outcome, Evidence::of(message))
     }
 
     /// Writes the end of a run that has no supervisor into its log, and files it away.
@@ -249,6 +241,15 @@ impl Daemon {
             }
         }
         record.map_or(Ok(()), |record| self.file_away(run, &record))
+    }
+}
+
+/// What a record says about its run, in the words of recovery.
+fn logged(record: &Record) -> Logged {
+    match record.outcome {
+        Some(_) => Logged::Ended,
+        None if record.boot == process::boot() => Logged::Begun(Boot::This),
+        None => Logged::Begun(Boot::Earlier),
     }
 }
 
