@@ -239,11 +239,11 @@ impl Daemon {
             }
             Input::InboxEmpty => self.inbox_empty = true,
             Input::RunEnded(run) => {
-                if let Some(serving) = self.busy.remove(&run) {
-                    self.idle.push((clock::monotonic(), serving));
-                }
+                let serving = self.busy.remove(&run);
+                let told = serving.is_some();
+                self.idle.extend(serving.map(|serving| (clock::monotonic(), serving)));
                 self.waited_for.remove(&run);
-                self.look_at_run(run.task);
+                self.look_at(run.task, told);
             }
             Input::SupervisorGone(number) => self.supervisor_gone(number),
             Input::Checkpointed(result) => {

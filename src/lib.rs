@@ -50,6 +50,8 @@ mod stage;
 mod supervisor;
 mod daemon;
 mod cli;
+#[cfg(test)]
+mod model;
 
 /// Does what the program's arguments ask for.
 #[must_use]

@@ -125,6 +125,8 @@ fn supervise(
     let run_lock = lock::wait_exclusive(&paths.lock())?;
     let opened = Log::open(&paths.log(), 0)?;
     if record::fold(&opened.lines).is_some() {
+        // Who began it may have been killed between writing and syncing; and that it is over is said next.
+        store::sync_file(&paths.log())?;
         return Ok(false);
     }
     let assignment = read_assignment(&paths.task())?;

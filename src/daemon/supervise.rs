@@ -29,6 +29,11 @@ const WHY_BYTES_MAX: usize = 8 * 1024;
 impl Daemon {
     /// Brings a live task's run and what we know of it together: starts it, waits for it, or files it away.
     pub(super) fn look_at_run(&mut self, task: TaskId) {
+        self.look_at(task, false);
+    }
+
+    /// The same when a supervisor `told` that the run is over: what the run's log says is on disk then.
+    pub(super) fn look_at(&mut self, task: TaskId, told: bool) {
         let attempt = self.queues.task(task).and_then(|live| live.state.live_attempt());
         let Some(run) = attempt.map(|attempt| RunId { task, attempt }) else { return };
         if self.waited_for.contains(&run) {
@@ -37,7 +42,13 @@ impl Daemon {
         let done = self.see(run).and_then(|(found, record)| match recovery::duty(found) {
             Duty::Start => self.start(run),
             Duty::Adopt => self.adopt(run),
-            Duty::FileAway => record.map_or(Ok(()), |record| self.file_away(run, &record)),
+            Duty::FileAway => {
+                if !told {
+                    // Its supervisor may have been killed between writing the end and syncing it.
+                    store::sync_file(&self.layout.run(run).log())?;
+                }
+                record.map_or(Ok(()), |record| self.file_away(run, &record))
+            }
             Duty::GiveUp(_) => self.give_up(run),
             Duty::LookAgain => {
                 self.start_again.push((clock::monotonic() + START_AGAIN, task));
@@ -239,6 +250,8 @@ impl Daemon {
             for line in log.append(clock::now(), events, Durability::Durable)? {
                 record = record::step(record, &line);
             }
+        } else {
+            store::sync_file(&self.layout.run(run).log())?;
         }
         record.map_or(Ok(()), |record| self.file_away(run, &record))
     }
