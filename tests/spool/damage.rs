@@ -136,7 +136,8 @@ fn a_ready_task_whose_file_could_not_be_drawn_is_not_taken_for_a_removed_one() {
     is_at_work(&mut sandbox, "before");
     fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
     let tmp = sandbox.spool(".local/tmp");
-    let block = "rm -rf \"$1\"; touch \"$1\"";
+    // Whoever writes meanwhile makes the folder again.
+    let block = "until [ -f \"$1\" ]; do rm -rf \"$1\"; touch \"$1\"; done";
     sandbox.sh(block, &tmp);
     sandbox.drop_by_mv("job.json", r#"{"run": ["true"]}"#);
     let submitted = || sandbox.log().into_iter().find(|line| line["command"]["name"] == "job.json");
