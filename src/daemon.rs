@@ -12,13 +12,13 @@ mod perform;
 mod restart;
 mod supervise;
 mod threads;
+mod who;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::event::{By, Event};
@@ -33,10 +33,11 @@ use crate::queue::{self, Queues};
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, StoreError};
 use crate::task;
-use crate::time::{Date, Moment, Timestamp};
+use crate::time::{Date, Moment};
 use crate::watch::{Watch, WatchError};
 
 use batch::{Decision, Told};
+pub(crate) use who::{DaemonRecord, daemon_record};
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
@@ -79,16 +80,20 @@ pub(crate) enum DaemonError {
     Stopped(String),
 }
 
-/// What `.local/daemon.json` says, for people and `status`; nothing is decided by it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DaemonRecord {
-    pub(crate) pid: u32,
-    pub(crate) host: Name,
-    pub(crate) version: String,
-    pub(crate) started_at: Timestamp,
-    /// Why nothing is admitted or started any more.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) stopped: Option<String>,
+impl DaemonError {
+    fn is_failed_sync(&self) -> bool {
+        match self {
+            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => {
+                error.is_failed_sync()
+            }
+            DaemonError::Log(error) => error.store().is_some_and(StoreError::is_failed_sync),
+            DaemonError::Spool(_)
+            | DaemonError::Watch(_)
+            | DaemonError::Held { .. }
+            | DaemonError::Thread(_)
+            | DaemonError::Stopped(_) => false,
+        }
+    }
 }
 
 struct Daemon {
@@ -127,6 +132,8 @@ struct Daemon {
     in_checkpoint: BTreeSet<PathBuf>,
     /// Tasks for which something that their state owes could not be done.
     undone: HashSet<TaskId>,
+    /// What could not be made durable: the daemon ends with the next commit.
+    failed_sync: Option<String>,
     /// Lines whose commands could not be answered.
     unanswered: Vec<Line<Event>>,
     /// Why running tasks are to be cancelled, until their runs are told.
@@ -148,7 +155,7 @@ struct Daemon {
 /// Runs the daemon of `spool` until it is asked to end, or, with `drain`, until nothing is left to do.
 ///
 /// # Errors
-/// When another daemon holds the spool, or the log cannot be written any more.
+/// When another daemon holds the spool, or the log cannot be written or something not be synced any more.
 pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
     let layout = spool.layout.clone();
     let Some(_spool_lock) = lock::try_folder_patiently(layout.root())? else {
@@ -160,6 +167,18 @@ pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
         store::make_one_dir(&folder)?;
     }
     let host = spool.host()?;
+    let worked = work(spool, host.clone(), drain);
+    if let Err(error) = &worked
+        && error.is_failed_sync()
+    {
+        DaemonRecord::new(host).stop(&layout, error.to_string());
+    }
+    worked
+}
+
+/// The same, under the lock.
+fn work(spool: Spool, host: Name, drain: bool) -> Result<(), DaemonError> {
+    let layout = spool.layout.clone();
     let (inputs, input) = bounded(INPUTS_MAX);
     let (look_at_inbox, inbox_hints) = bounded(1);
     let (look_at_queues, queue_hints) = bounded(1);
@@ -180,13 +199,10 @@ pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
     daemon.live(&input, &queue_hints, drain)?;
     // The last checkpoint is written before the spool is given up: what a user does from now on is a user's doing.
     drop((daemon, input));
-    checkpoint.join().map_err(|_| DaemonError::Stopped("the last checkpoint was not written".to_owned()))
-}
-
-/// Reads what the daemon that runs, or ran last, says of itself.
-pub(crate) fn daemon_record(layout: &Layout) -> Option<DaemonRecord> {
-    let bytes = store::read_if_there(&layout.daemon_record()).ok()??;
-    serde_json::from_slice(&bytes).ok()
+    checkpoint
+        .join()
+        .map_err(|_| DaemonError::Stopped("the last checkpoint was not written".to_owned()))??;
+    Ok(store::remove(&layout.daemon_record())?)
 }
 
 impl Daemon {
@@ -257,6 +273,7 @@ impl Daemon {
                     }
                 }
             }
+            Input::SyncFailed(reason) => drop(self.failed_sync.get_or_insert(reason)),
             Input::EndAsked => unreachable!("because the loop answers it"),
         }
     }
@@ -354,7 +371,6 @@ impl Daemon {
         if self.all_is_done() {
             self.checkpoint();
         }
-        store::remove(&self.layout.daemon_record())?;
         Ok(())
     }
 }

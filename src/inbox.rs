@@ -127,6 +127,7 @@ impl Inbox {
                 | Input::RunEnded(_)
                 | Input::SupervisorGone(_)
                 | Input::Checkpointed(_)
+                | Input::SyncFailed(_)
                 | Input::EndAsked => None,
             }));
             return 0;
@@ -146,6 +147,10 @@ impl Inbox {
             store::sync_dir(&self.layout.claimed()).and_then(|()| store::sync_dir(&self.layout.inbox()));
         if let Err(error) = &synced {
             tracing::error!("nothing is taken from the inbox: {error}");
+            if error.is_failed_sync() {
+                // The daemon ends by it, unless it has ended.
+                let _ = self.inputs.send(Input::SyncFailed(error.to_string()));
+            }
         }
         synced.is_ok()
     }

@@ -18,6 +18,8 @@ pub(crate) enum Input {
     SupervisorGone(u64),
     /// The tree is on disk up to this line, or could not be brought there.
     Checkpointed(Result<u64, String>),
+    /// Something could not be made durable, and why.
+    SyncFailed(String),
     /// Somebody asks the daemon to end.
     EndAsked,
 }

@@ -27,6 +27,16 @@ pub(crate) enum LogError {
     Stopped { path: PathBuf },
 }
 
+impl LogError {
+    /// What went wrong with the file, if that was it.
+    pub(crate) fn store(&self) -> Option<&StoreError> {
+        match self {
+            LogError::Store(error) => Some(error),
+            LogError::Changed { .. } | LogError::Stopped { .. } => None,
+        }
+    }
+}
+
 /// Whether a batch must survive a power cut before the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {

@@ -28,6 +28,12 @@ impl StoreError {
         self.source.kind()
     }
 
+    /// Whether something could not be made durable. Trying that again may succeed and mean nothing: the system then takes
+    /// for written what is not.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        self.action.starts_with("sync")
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound
     }
@@ -141,7 +147,8 @@ fn with_flags(options: &mut OpenOptions, flags: OFlags) -> &mut OpenOptions {
 /// Cuts a file of ours to `len` bytes and syncs it.
 pub(crate) fn truncate(path: &Path, len: u64) -> Result<(), StoreError> {
     let file = at("open", path, OpenOptions::new().write(true).open(path))?;
-    at("cut", path, file.set_len(len).and_then(|()| file.sync_all()))
+    at("cut", path, file.set_len(len))?;
+    at("sync", path, file.sync_all())
 }
 
 /// Makes a private folder and those above it; no error when it is there.

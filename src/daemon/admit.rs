@@ -76,9 +76,10 @@ impl Daemon {
         self.check_queue(&spec.queue)?;
         self.check_agent(&spec)?;
         let state = if held { State::Held { rank, attempts: 0 } } else { State::Ready { rank, attempts: 0 } };
-        let spec_text = self
-            .spec_text(&spec)
-            .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        let spec_text = self.spec_text(&spec);
+        self.note_failed_sync(spec_text.as_ref().err());
+        let spec_text =
+            spec_text.map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
         let event = Event::Submitted { task, state: state.clone(), spec: spec_text, command: origin.clone() };
         let spec_seq = self.log.last_seq() + self.batch.len() as u64 + 1;
         self.queues.insert(task, Live { state: state.clone(), spec, spec_seq });
@@ -283,8 +284,9 @@ impl Daemon {
                 Refusal::new(refusal::Kind::NotPermitted, "no live run has this token").at("$.token");
             return Err(refusal.hint("a run's token is in its environment, and ends with the run"));
         };
-        self.pass_on(run, origin, &ToRun::Note { text, summary, session })
-            .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        let passed_on = self.pass_on(run, origin, &ToRun::Note { text, summary, session });
+        self.note_failed_sync(passed_on.as_ref().err());
+        passed_on.map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
         Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")))
     }
 

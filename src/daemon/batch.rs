@@ -4,10 +4,9 @@ use crate::clock;
 use crate::event::{By, Event, Origin};
 use crate::id::TaskId;
 use crate::jsonl::Line;
-use crate::log::{Durability, LogError};
+use crate::log::Durability;
 use crate::outcome::Evidence;
-use crate::spool;
-use crate::store;
+use crate::store::StoreError;
 use crate::task::{self, Effect, State};
 
 use super::{Daemon, DaemonError, LINES_BEFORE_CHECKPOINT, QUIET, SEGMENT_BYTES};
@@ -48,11 +47,12 @@ impl Daemon {
     pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
         while !self.batch.is_empty() {
             self.seal_when_due();
+            self.stop_if_sync_failed()?;
             let batch = std::mem::take(&mut self.batch);
             let events = batch.iter().map(|decision| decision.event.clone()).collect();
             let lines = match self.log.append(clock::now(), events, Durability::Durable) {
                 Ok(lines) => lines,
-                Err(error) => return self.stop_admission(&error),
+                Err(error) => return self.stop_admission(error.to_string()),
             };
             for (decision, line) in batch.iter().zip(&lines) {
                 self.carry_out(decision, line);
@@ -73,7 +73,19 @@ impl Daemon {
             }
             self.start_what_may();
         }
-        Ok(())
+        self.stop_if_sync_failed()
+    }
+
+    /// Takes note of what could not be done, if it was a sync.
+    pub(super) fn note_failed_sync(&mut self, error: Option<&StoreError>) {
+        if let Some(error) = error.filter(|error| error.is_failed_sync()) {
+            self.failed_sync.get_or_insert_with(|| error.to_string());
+        }
+    }
+
+    /// What was to be synced may be lost, and no later sync would say so: the next daemon writes it anew.
+    fn stop_if_sync_failed(&mut self) -> Result<(), DaemonError> {
+        self.failed_sync.take().map_or(Ok(()), |reason| self.stop_admission(reason))
     }
 
     /// Does what a durable line asks for. What fails is told and done again by the next start, which owes the same.
@@ -85,12 +97,10 @@ impl Daemon {
         }
     }
 
-    /// The log takes nothing more, so nothing more can be promised: what runs goes on, and the next daemon finds out
+    /// The disk takes nothing more, so nothing more can be promised: what runs goes on, and the next daemon finds out
     /// what is really on disk.
-    fn stop_admission(&mut self, error: &LogError) -> Result<(), DaemonError> {
-        let reason = error.to_string();
-        self.record.stopped = Some(reason.clone());
-        let _ = store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record));
+    fn stop_admission(&mut self, reason: String) -> Result<(), DaemonError> {
+        self.record.stop(&self.layout, reason.clone());
         Err(DaemonError::Stopped(reason))
     }
 
@@ -105,6 +115,7 @@ impl Daemon {
         let segment = self.layout.segment(&self.host, &last_day, self.log.last_seq());
         if let Err(error) = self.log.seal(&segment) {
             tracing::error!("the log is not sealed and goes on: {error}");
+            self.note_failed_sync(error.store());
         }
     }
 }

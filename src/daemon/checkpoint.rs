@@ -40,13 +40,23 @@ pub(super) struct Job {
 }
 
 /// Syncs and writes checkpoints, until the daemon ends.
-pub(super) fn run(layout: &Layout, jobs: &Receiver<Job>, inputs: &Sender<Input>) {
+///
+/// # Errors
+/// When something could not be synced; there are no more checkpoints then.
+pub(super) fn run(layout: &Layout, jobs: &Receiver<Job>, inputs: &Sender<Input>) -> Result<(), StoreError> {
     for job in jobs {
         let seq = job.checkpoint.seq;
-        let result = write(layout, &job).map(|()| seq).map_err(|error| error.to_string());
+        let result = match write(layout, &job) {
+            Err(error) if error.is_failed_sync() => {
+                let _ = inputs.send(Input::SyncFailed(error.to_string()));
+                return Err(error);
+            }
+            result => result.map(|()| seq).map_err(|error| error.to_string()),
+        };
         // Nobody listens any more when this is the last one.
         let _ = inputs.send(Input::Checkpointed(result));
     }
+    Ok(())
 }
 
 fn write(layout: &Layout, job: &Job) -> Result<(), StoreError> {

@@ -29,6 +29,7 @@ impl Daemon {
         if let Err(error) = done {
             // Tried again when the queues are looked through, and by the next start, which owes the same.
             tracing::error!("task {task}: {error}");
+            self.note_failed_sync(Some(&error));
             self.undone.insert(task);
         }
     }
@@ -131,6 +132,7 @@ impl Daemon {
         if let Err(error) = self.try_answer(&origin, receipt, &line.event) {
             // As above.
             tracing::error!("the answer to {}: {error}", origin.name);
+            self.note_failed_sync(Some(&error));
             self.unanswered.push(line.clone());
         }
     }
@@ -166,9 +168,9 @@ impl Daemon {
         if !moved {
             store::draw(&self.layout, &why, &spool::pretty(refusal))?;
             store::rename(claimed, &path)?;
-            self.touch(Some(&why));
-            self.touch(Some(&path));
         }
+        self.touch(Some(&why));
+        self.touch(Some(&path));
         Ok(path.strip_prefix(self.layout.root()).unwrap_or(&path).to_owned())
     }
 }

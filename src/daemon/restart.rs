@@ -55,18 +55,13 @@ impl Daemon {
         let sealed = history::segments(&layout, &host)?.last().map_or(0, |(last, _)| *last);
         let checkpoint = checkpoint::read(&layout)?;
         let checkpoint_seq = checkpoint.seq;
+        let last = daemon_record(&layout);
+        trust(&layout, &host, last.is_some())?;
         // A number that was given is never given again, even if somebody removed the log.
-        trust(&layout, &host)?;
         let opened = Log::open(&layout.now(&host), sealed.max(checkpoint_seq))?;
         let lines = history::lines_after(&layout, &host, checkpoint_seq)?;
         let known = fold(&layout, &host, checkpoint, &lines)?;
-        let record = DaemonRecord {
-            pid: std::process::id(),
-            host: host.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: clock::now(),
-            stopped: None,
-        };
+        let record = DaemonRecord::new(host.clone());
         let now = clock::monotonic();
         let mut daemon = Daemon {
             identity: store::identity(layout.root()),
@@ -90,6 +85,7 @@ impl Daemon {
             touched: std::collections::BTreeSet::new(),
             in_checkpoint: std::collections::BTreeSet::new(),
             undone: HashSet::new(),
+            failed_sync: None,
             unanswered: Vec::new(),
             cancel_reasons: HashMap::new(),
             checkpointer,
@@ -102,7 +98,8 @@ impl Daemon {
             inbox_empty: false,
             record,
         };
-        let claimed = daemon.take_up(known, &lines, opened.repaired)?;
+        let anew = last.is_some_and(|last| last.stopped.is_some());
+        let claimed = daemon.take_up(known, &lines, opened.repaired, anew)?;
         Ok((daemon, claimed))
     }
 
@@ -111,6 +108,7 @@ impl Daemon {
         known: BTreeMap<TaskId, Known>,
         lines: &[Line<Event>],
         repaired: Vec<String>,
+        anew: bool,
     ) -> Result<Vec<Origin>, DaemonError> {
         let queues = store::names(&self.layout.queues())?;
         let queues = queues.iter().filter_map(|name| name.parse::<Name>().ok());
@@ -127,6 +125,9 @@ impl Daemon {
             lines.iter().filter_map(|line| Some(line.event.origin()?.claim)).collect();
         let claimed = inbox::claimed_files(&self.layout)?;
         let claimed = claimed.into_iter().filter(|origin| !answered.contains(&origin.claim)).collect();
+        if anew {
+            self.draw_anew()?;
+        }
         self.sweep()?;
         let repaired = in_short(repaired);
         for message in &repaired {
@@ -150,6 +151,18 @@ impl Daemon {
             }
         }
         Ok(claimed)
+    }
+
+    /// Draws what was changed since the checkpoint into new files: a sync has failed, and of the old ones nobody knows what
+    /// is on disk. Refused files are their writers', and stay as they are.
+    fn draw_anew(&self) -> Result<(), StoreError> {
+        let pictures = [self.layout.queues(), self.layout.receipts()];
+        let is_picture =
+            |path: &&PathBuf| pictures.iter().any(|folder| path.starts_with(folder)) && path.is_file();
+        for path in self.touched.iter().filter(is_picture) {
+            store::draw(&self.layout, path, &store::read(path)?)?;
+        }
+        Ok(())
     }
 
     /// Removes files that a process was writing when it ended.
@@ -192,13 +205,13 @@ impl Daemon {
     }
 }
 
-/// Makes what can be read of the log what is on disk: a daemon that was killed may not have synced its last lines. After a
-/// failed sync the kernel takes lines for written that are not, so that only a new file helps.
-fn trust(layout: &Layout, host: &Name) -> Result<(), StoreError> {
+/// Makes what can be read of the log what is on disk. A daemon that was killed may not have synced its last lines; and
+/// after a failed sync, of which it may not even have been able to tell, the kernel takes lines for written that are not,
+/// so that only a new file helps.
+fn trust(layout: &Layout, host: &Name, ended_out_of_order: bool) -> Result<(), StoreError> {
     let now = layout.now(host);
-    let failed = daemon_record(layout).is_some_and(|record| record.stopped.is_some());
     match store::read_if_there(&now)? {
-        Some(bytes) if failed => store::replace(layout, &now, &bytes),
+        Some(bytes) if ended_out_of_order => store::replace(layout, &now, &bytes),
         Some(_) | None => store::sync_file(&now),
     }
 }

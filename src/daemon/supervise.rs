@@ -57,6 +57,7 @@ impl Daemon {
         });
         if let Err(error) = done {
             tracing::error!("run {run}: {error}; trying again");
+            self.note_failed_sync(error.store());
             self.start_again.push((clock::monotonic() + START_AGAIN, task));
         }
     }
@@ -160,6 +161,7 @@ impl Daemon {
         let message = format!("its supervisor could not begin it: {}", String::from_utf8_lossy(&said).trim());
         if let Err(error) = self.fail(run, message) {
             tracing::error!("run {run}: {error}");
+            self.note_failed_sync(error.store());
         }
     }
 
@@ -275,4 +277,15 @@ enum RunError {
     Log(#[from] LogError),
     #[error("no process or thread is to be had: {0}")]
     Start(std::io::Error),
+}
+
+impl RunError {
+    /// What went wrong with a file, if that was it.
+    fn store(&self) -> Option<&StoreError> {
+        match self {
+            RunError::Store(error) => Some(error),
+            RunError::Log(error) => error.store(),
+            RunError::Start(_) => None,
+        }
+    }
 }

@@ -19,7 +19,10 @@ use crate::{lock, supervisor};
 const WAITER_STACK_BYTES: usize = 128 * 1024;
 
 /// Starts a thread with a name; it ends when the channel that it reads is closed.
-pub(super) fn named(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+pub(super) fn named<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, DaemonError> {
     Builder::new().name(name.to_owned()).spawn(body).map_err(DaemonError::Thread)
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::scenario::{self, Scenario};
@@ -37,6 +38,7 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
     let (first, status, output) = carry_out(scenario, &sandbox, fault, site);
     let mut seen = first;
     let mut problems = ending_problems(scenario, fault, &seen, status, &output);
+    problems.extend(failed_sync_problems(fault, &seen, status, &sandbox));
     problems.extend(order_problems(&seen));
     let before = look(&sandbox);
     if scenario.name == "init" {
@@ -102,6 +104,7 @@ fn carry_out(
         }
         traced.ended()
     });
+    let _ = fs::copy(sandbox.spool(".local/daemon.json"), sandbox.path("daemon.json.then"));
     // Without it a supervisor goes on, and would wait for room for ever.
     traced.lift();
     // What goes on without its daemon ends by itself, but for a cancel, which needs the next one.
@@ -137,6 +140,27 @@ fn ending_problems(
     let was_killed = killed && status.signal() == Some(9);
     if !(well || was_killed) {
         problems.push(format!("{} ended with {status}, having said {output:?}", scenario.name));
+    }
+    problems
+}
+
+/// After a failed sync the daemon stops and says so: another try would succeed, and mean nothing.
+fn failed_sync_problems(fault: Fault, seen: &Seen, status: ExitStatus, sandbox: &Sandbox) -> Vec<String> {
+    let is_sync = |call: &Call| call.role == Role::Daemon && matches!(call.name, "fsync" | "fdatasync");
+    let failed = seen.hit.as_ref().filter(|call| is_sync(call) && call.failed);
+    // Who is interrupted tries again.
+    let interrupted = matches!(fault, Fault::Fail { errno: Errno::INTR, .. });
+    let sticky = matches!(fault, Fault::Fail { sticky: true, .. });
+    let Some(call) = failed.filter(|_| !interrupted) else { return Vec::new() };
+    let said = fs::read(sandbox.path("daemon.json.then")).unwrap_or_default();
+    let said: Value = serde_json::from_slice(&said).unwrap_or_default();
+    let mut problems = Vec::new();
+    if status.code() != Some(2) {
+        problems.push(format!("after a failed {} the daemon ended with {status}", call.description));
+    }
+    // Where nothing more can be written, it cannot be said either.
+    if !sticky && said["stopped"].as_str().is_none_or(|why| !why.contains("sync")) {
+        problems.push(format!("after a failed {} daemon.json says {said}", call.description));
     }
     problems
 }

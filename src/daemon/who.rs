@@ -1,0 +1,51 @@
+//! Who the daemon is, `.local/daemon.json`: for people and `status`.
+//!
+//! To the next daemon two things count: that it is there, since then its daemon did not end in order; and `stopped`, since
+//! then something may not be on disk that reads as if it were.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::id::Name;
+use crate::layout::Layout;
+use crate::spool;
+use crate::store;
+use crate::time::Timestamp;
+
+/// The record of a daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DaemonRecord {
+    pub(crate) pid: u32,
+    pub(crate) host: Name,
+    pub(crate) version: String,
+    pub(crate) started_at: Timestamp,
+    /// Why nothing is admitted or started any more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) stopped: Option<String>,
+}
+
+impl DaemonRecord {
+    /// This process, from now on.
+    pub(super) fn new(host: Name) -> DaemonRecord {
+        DaemonRecord {
+            pid: std::process::id(),
+            host,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: clock::now(),
+            stopped: None,
+        }
+    }
+
+    /// Says why the daemon has stopped.
+    pub(super) fn stop(&mut self, layout: &Layout, reason: String) {
+        self.stopped = Some(reason);
+        // Where this fails too, the record of its start tells that it did not end in order.
+        let _ = store::draw(layout, &layout.daemon_record(), &spool::pretty(self));
+    }
+}
+
+/// Reads what the daemon that runs, or ran last, says of itself.
+pub(crate) fn daemon_record(layout: &Layout) -> Option<DaemonRecord> {
+    let bytes = store::read_if_there(&layout.daemon_record()).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
