@@ -2,6 +2,7 @@
 //!
 //! A lost or coalesced hint costs nothing but time: every folder is looked through now and then without one.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::Sender;
@@ -17,7 +18,8 @@ pub(crate) struct WatchError {
 
 /// Watches the inbox and the folders of queues.
 pub(crate) struct Watch {
-    watcher: RecommendedWatcher,
+    /// Never dropped: that speaks to the watcher's thread, and panics when that could not be started.
+    watcher: ManuallyDrop<RecommendedWatcher>,
 }
 
 impl Watch {
@@ -45,7 +47,8 @@ impl Watch {
         let kinds = kinds | EventKindMask::MODIFY_DATA | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_event_kinds(kinds).with_follow_symlinks(false);
         let failed = |source| WatchError { path: inbox.clone(), source };
-        let mut watch = Watch { watcher: RecommendedWatcher::new(on_event, config).map_err(failed)? };
+        let watcher = RecommendedWatcher::new(on_event, config).map_err(failed)?;
+        let mut watch = Watch { watcher: ManuallyDrop::new(watcher) };
         watch.add(&inbox)?;
         Ok(watch)
     }

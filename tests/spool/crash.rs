@@ -93,6 +93,20 @@ fn a_run_whose_first_line_cannot_be_synced_begins_again() {
 }
 
 #[test]
+fn a_daemon_that_gets_no_thread_for_hints_says_so_and_does_not_panic() {
+    // The second is the watcher's own.
+    goes_well("run|EAGAIN|daemon clone3|1");
+    goes_well("run|EAGAIN|daemon clone3|2");
+}
+
+#[test]
+fn after_a_failed_sync_of_a_checkpoint_or_a_folder_the_daemon_stops_and_says_so() {
+    goes_well("admit|EIO|fsync spool/queue/default/ready|1");
+    goes_well("admit|EIO|fsync spool/.local/claimed|1");
+    goes_well("rotate|EIO|fsync spool/events/vm|2");
+}
+
+#[test]
 fn a_submit_by_the_command_line_is_five_calls_in_this_order() {
     if !crashpoint::is_available() {
         return;

@@ -162,6 +162,7 @@ pub(super) fn hard_errors() -> Vec<Case> {
         "run|ENOSPC-stays|supervisor write spool/runs|2",
         "run|ENOSPC-stays|task.json|1",
         "run|EMFILE|launch openat|1",
+        "run|EAGAIN|daemon clone3|1",
         "run|EAGAIN|daemon clone3|4",
         "run|ENOMEM|supervisor clone3|1",
         "run|EINTR|flock|2",
