@@ -176,8 +176,9 @@ fn pause(sandbox: &Sandbox) {
     fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
 }
 
-pub(super) fn go_on(sandbox: &Sandbox) {
-    let _ = fs::remove_file(sandbox.spool("queue/default/PAUSED"));
+/// Lets the queue go on; tells whether it was paused.
+pub(super) fn go_on(sandbox: &Sandbox) -> bool {
+    fs::remove_file(sandbox.spool("queue/default/PAUSED")).is_ok()
 }
 
 fn dropped() -> Sandbox {
