@@ -36,10 +36,8 @@ impl Daemon {
     pub(super) fn look_at(&mut self, task: TaskId, told: bool) {
         let attempt = self.queues.task(task).and_then(|live| live.state.live_attempt());
         let Some(run) = attempt.map(|attempt| RunId { task, attempt }) else { return };
-        if self.waited_for.contains(&run) {
-            return;
-        }
         let done = self.see(run).and_then(|(found, record)| match recovery::duty(found) {
+            Duty::Wait => Ok(()),
             Duty::Start => self.start(run),
             Duty::Adopt => self.adopt(run),
             Duty::FileAway => {
@@ -64,6 +62,9 @@ impl Daemon {
 
     /// Looks at a run's lock and log. Of the log also the record, when it was read.
     fn see(&mut self, run: RunId) -> Result<(Found, Option<Record>), RunError> {
+        if self.waited_for.contains(&run) {
+            return Ok((Found::Expected, None));
+        }
         let paths = self.layout.run(run);
         if lock::is_held(&paths.lock())? {
             return Ok((Found::Held, None));
@@ -216,7 +217,7 @@ impl Daemon {
             Duty::GiveUp(Outcome::Interrupted) => {
                 (Outcome::Interrupted, "the machine went down under it".to_owned())
             }
-            Duty::GiveUp(_) | Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain => (
+            Duty::GiveUp(_) | Duty::Wait | Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain => (
                 Outcome::Lost,
                 format!("its supervisor ended without a word; {killed} of its processes were killed"),
             ),

@@ -22,10 +22,13 @@ impl Protocol {
 
     pub(super) fn look_at_run(&self, world: &mut World, at: usize, task: usize, after: Heard) {
         let daemon = world.daemon(at);
-        if !daemon.known[task].is_some_and(Stand::is_live) || daemon.waits[task] != Waits::No {
+        if !daemon.known[task].is_some_and(Stand::is_live) {
             return;
         }
-        if self.seems_held(world, task) {
+        if daemon.waits[task] != Waits::No {
+            assert_eq!(recovery::duty(Found::Expected), Duty::Wait);
+        } else if self.seems_held(world, task) {
+            assert_eq!(recovery::duty(Found::Held), Duty::Adopt);
             world.daemon(at).waits[task] = Waits::Lock;
         } else {
             world.daemon(at).first([Todo::ReadRun { task, after }]);
@@ -53,7 +56,9 @@ impl Protocol {
             }
             Duty::FileAway => daemon.first([Todo::SyncRun { task }, Todo::FileAway { task }]),
             duty @ Duty::GiveUp(_) => daemon.first([Todo::LockRun { task, duty }]),
-            Duty::Adopt | Duty::LookAgain => unreachable!("because the lock is free and the log is there"),
+            Duty::Wait | Duty::Adopt | Duty::LookAgain => {
+                unreachable!("because the lock is free and the log is there")
+            }
         }
     }
 
@@ -79,7 +84,9 @@ impl Protocol {
             let outcome = match (duty, recovery::duty(Found::Free(run.logged(boot)))) {
                 (Duty::GiveUp(Outcome::Failed), _) => Outcome::Failed,
                 (_, Duty::GiveUp(outcome)) => outcome,
-                (_, Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain) => Outcome::Lost,
+                (_, Duty::Wait | Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain) => {
+                    Outcome::Lost
+                }
             };
             if !run.has_begun() {
                 run.log.push(RunLine::Started { boot });

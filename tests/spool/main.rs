@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "tells the seed of a storm, and what was skipped")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod adoption;
 mod check;
 // Elsewhere scripts/check says that they are left out.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
