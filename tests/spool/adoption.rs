@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
@@ -154,8 +155,10 @@ impl Scene {
         let mut sandbox = Sandbox::new();
         sandbox.start();
         sandbox.wait_until("the daemon", || sandbox.daemon_log().contains("watching"));
-        // The id is told before, so that the run's path is known.
-        let task = "01890a5d-ac96-774b-bcce-b302099a8057".to_owned();
+        // The id is told before, so that the run's path is known. Each has its own: what is left of a run is killed by it.
+        static SCENES: AtomicU32 = AtomicU32::new(0);
+        let scene = SCENES.fetch_add(1, Ordering::Relaxed);
+        let task = format!("01890a5d-ac96-774b-bcce-{:08x}{scene:04x}", std::process::id());
         let run_dir = sandbox.spool("runs/2023-06-30").join(format!("{task}.1"));
         let hold =
             when.call().map(|(file, call)| Hold::begin(&sandbox, run_dir.join(file).to_str().unwrap(), call));
@@ -271,15 +274,15 @@ fn try_one(killed: &str, when: When, then: Then) {
         Then::ClockOff => {
             scene.forge(|text| text.replace("\"at\":\"20", "\"at\":\"21"));
             let later = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
-            for file in files_below(&scene.sandbox.spool("runs")) {
-                let opened = File::open(&file).and_then(|opened| opened.set_modified(later));
-                // The fifo is opened by nobody.
-                let _ = opened;
+            // A fifo would be waited for.
+            for file in files_below(&scene.sandbox.spool("runs")).iter().filter(|file| file.is_file()) {
+                File::open(file).unwrap().set_modified(later).unwrap();
             }
         }
         Then::Reboot => {}
     }
-    if killed == "daemon" || killed == "all" {
+    // Before a reboot the daemon goes first, so that it cannot tell of the others.
+    if matches!(killed, "daemon" | "all") || then == Then::Reboot {
         scene.sandbox.kill();
     }
     if killed == "supervisor" || killed == "all" {
@@ -289,9 +292,6 @@ fn try_one(killed: &str, when: When, then: Then) {
         scene.kill_agent();
     }
     if then == Then::Reboot {
-        if !matches!(killed, "daemon" | "all") {
-            scene.sandbox.kill();
-        }
         scene.kill_supervisor();
         scene.sandbox.processes().iter().for_each(|process| signal(process.pid, Signal::KILL));
         scene.forge(|text| {
