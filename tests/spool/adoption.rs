@@ -230,6 +230,39 @@ impl Scene {
         assert_eq!(text.len(), forged.len(), "who lives knows how long its log is");
         fs::write(log, forged).unwrap();
     }
+
+    /// Puts another process's pid, or other times, on record; returns that process.
+    fn forge_for(&self, then: Then) -> Option<Child> {
+        match then {
+            Then::Normal | Then::Reboot => None,
+            Then::PidReused => {
+                let pid = self.supervisor.to_string();
+                let other = stranger(pid.len());
+                let (old, new) = (format!("\"pid\":{pid},"), format!("\"pid\":{},", other.id()));
+                self.forge(|text| text.replacen(&old, &new, 1));
+                Some(other)
+            }
+            Then::ClockOff => {
+                self.forge(|text| text.replace("\"at\":\"20", "\"at\":\"21"));
+                let later = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+                // A fifo would be waited for.
+                for file in files_below(&self.sandbox.spool("runs")).iter().filter(|file| file.is_file()) {
+                    File::open(file).unwrap().set_modified(later).unwrap();
+                }
+                None
+            }
+        }
+    }
+
+    /// Ends all that is left, as a reboot does, and lets the run have begun before it.
+    fn reboot(&mut self) {
+        self.kill_supervisor();
+        self.sandbox.processes().iter().for_each(|process| signal(process.pid, Signal::KILL));
+        self.forge(|text| {
+            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+            text.replacen(boot.trim(), "00000000-0000-4000-8000-000000000000", 1)
+        });
+    }
 }
 
 /// A process that has nothing to do with any run, whose number has so many digits.
@@ -261,26 +294,7 @@ fn try_one(killed: &str, when: When, then: Then) {
     let stopped = when == When::AfterUnlock;
     let daemon_lives = matches!(killed, "supervisor" | "agent") && then != Then::Reboot;
     // Before the kill: who lives may look right after it.
-    let mut other = None;
-    match then {
-        Then::Normal => {}
-        Then::PidReused => {
-            let pid = scene.supervisor.to_string();
-            let sleeper = stranger(pid.len());
-            let (old, new) = (format!("\"pid\":{pid},"), format!("\"pid\":{},", sleeper.id()));
-            scene.forge(|text| text.replacen(&old, &new, 1));
-            other = Some(sleeper);
-        }
-        Then::ClockOff => {
-            scene.forge(|text| text.replace("\"at\":\"20", "\"at\":\"21"));
-            let later = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
-            // A fifo would be waited for.
-            for file in files_below(&scene.sandbox.spool("runs")).iter().filter(|file| file.is_file()) {
-                File::open(file).unwrap().set_modified(later).unwrap();
-            }
-        }
-        Then::Reboot => {}
-    }
+    let other = scene.forge_for(then);
     // Before a reboot the daemon goes first, so that it cannot tell of the others.
     if matches!(killed, "daemon" | "all") || then == Then::Reboot {
         scene.sandbox.kill();
@@ -292,12 +306,7 @@ fn try_one(killed: &str, when: When, then: Then) {
         scene.kill_agent();
     }
     if then == Then::Reboot {
-        scene.kill_supervisor();
-        scene.sandbox.processes().iter().for_each(|process| signal(process.pid, Signal::KILL));
-        scene.forge(|text| {
-            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-            text.replacen(boot.trim(), "00000000-0000-4000-8000-000000000000", 1)
-        });
+        scene.reboot();
     }
     if stopped && daemon_lives {
         signal(scene.sandbox.daemon_pid(), Signal::CONT);
