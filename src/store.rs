@@ -180,6 +180,17 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     at("rename", from, fs::rename(from, to))
 }
 
+/// Renames into `folder`, and makes that: again and again, since somebody may remove it as long as it is empty.
+pub(crate) fn rename_into(from: &Path, folder: &Path, to: &Path) -> Result<(), StoreError> {
+    loop {
+        make_one_dir(folder)?;
+        match rename(from, to) {
+            Err(error) if error.is_not_found() && exists(from) => {}
+            renamed => return renamed,
+        }
+    }
+}
+
 /// Removes a file; no error when it is gone already.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {

@@ -296,8 +296,7 @@ fn publish(plan: &Plan, source: &Source, site: &Site, name: &str) -> Result<Inte
         store::sync_dir(folder)?;
     }
     let worktrees = admin.parent().unwrap_or(&site.common);
-    store::make_one_dir(worktrees)?;
-    store::rename(&site.staging(), &admin)?;
+    store::rename_into(&site.staging(), worktrees, &admin)?;
     store::sync_dir(worktrees)?;
     store::sync_dir(&site.common)?;
     Ok(intent)
