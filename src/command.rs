@@ -136,13 +136,8 @@ pub(crate) fn is_in_the_making(name: &str) -> bool {
 /// Reads a dropped file's name.
 pub(crate) fn form_of(name: &str) -> Result<Form, Refusal> {
     if name.parse::<Name>().is_err() {
-        let safe: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .collect();
-        let safe: String = safe.trim_start_matches(['.', '-', '_']).chars().take(100).collect();
         let refusal = Refusal::new(Kind::BadName, format!("{name:?} is not {NAME_RULE}"));
-        return Err(refusal.hint(format!("drop it as {safe:?}, say")));
+        return Err(refusal.hint(format!("drop it as {:?}, say", safe_name(name))));
     }
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("json") => Ok(Form::Json),
@@ -153,6 +148,16 @@ pub(crate) fn form_of(name: &str) -> Result<Form, Refusal> {
             Err(refusal.hint("name it .json (a command), .sh (a script) or .md (a prompt)"))
         }
     }
+}
+
+/// A name that is like a bad one, and would be taken.
+fn safe_name(name: &str) -> String {
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    let end = if ["json", "sh", "md"].contains(&end) { end } else { "json" };
+    let safe: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    let safe: String = safe.trim_matches(['.', '-', '_']).chars().take(100).collect();
+    format!("{}.{end}", if safe.is_empty() { "command" } else { &safe })
 }
 
 /// Reads a dropped file: its name tells the form, a task takes its name from it.
@@ -346,6 +351,16 @@ mod tests {
             ("x", Kind::BadExtension),
         ] {
             assert_eq!(form_of(name).unwrap_err().kind, kind, "{name}");
+        }
+        for (name, instead) in [
+            ("my job.json", "my-job.json"),
+            ("ü.md", "command.md"),
+            ("#x.sh#", "x.json"),
+            (&format!("{}.sh", "a".repeat(200)), &format!("{}.sh", "a".repeat(100))),
+        ] {
+            let hint = form_of(name).unwrap_err().hint.unwrap();
+            assert_eq!(hint, format!("drop it as {instead:?}, say"));
+            assert!(form_of(instead).is_ok());
         }
         for name in [".x.json", "x.json~", "x.tmp", "x.json.part", "x.swp"] {
             assert!(is_in_the_making(name), "{name}");

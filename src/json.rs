@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::misfit;
 use crate::refusal::{Kind, Refusal};
 
 /// How deep arrays and objects may be nested.
@@ -25,7 +26,11 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> 
     let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match parsed {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Refusal::new(Kind::WrongType, "a command is a JSON object").at("$")),
+        Ok(_) => Err(Refusal::new(Kind::WrongType, "it is JSON, but no object").at("$").hint("write {...}")),
+        Err(_) if text.starts_with('\u{feff}') => {
+            let refusal = Refusal::new(Kind::InvalidJson, "the file begins with a byte order mark");
+            Err(refusal.hint("save it as UTF-8 without one"))
+        }
         Err(error) => Err(problem.take().unwrap_or_else(|| invalid(&error))),
     }
 }
@@ -68,10 +73,7 @@ pub(crate) fn typed<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, R
             place if place == "." => "$".to_owned(),
             place => format!("$.{place}"),
         };
-        let message = error.into_inner().to_string();
-        // serde tells the two apart by its words only.
-        let kind = if message.starts_with("missing field") { Kind::MissingKey } else { Kind::WrongType };
-        Refusal::new(kind, message).at(path)
+        misfit::told(&error.into_inner().to_string()).at(path)
     })
 }
 

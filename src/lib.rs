@@ -8,6 +8,7 @@ mod time;
 mod layout;
 mod outcome;
 mod refusal;
+mod misfit;
 mod json;
 mod workspace;
 mod spec;

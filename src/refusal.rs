@@ -107,7 +107,11 @@ fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let scored = known.iter().map(|name| (strsim::damerau_levenshtein(&given, &plain(name)), *name));
     let extends = |name: &str| given.len() > 2 && (name.starts_with(&given) || given.starts_with(name));
     scored
-        .filter(|(distance, name)| *distance <= 2.max(given.len() / 3) || extends(name))
+        .filter(|(distance, name)| {
+            // Of a short word not all may be mistyped.
+            let near = *distance <= 2.max(given.len() / 3) && distance * 2 <= given.len();
+            near || extends(name)
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -124,6 +128,8 @@ mod tests {
             ("Workspace", Some("workspace")),
             ("cancle", Some("cancel")),
             ("evn", Some("env")),
+            ("rn", Some("run")),
+            ("cmd", None),
             ("zzzzzz", None),
         ] {
             assert_eq!(nearest(given, &known), meant, "{given}");

@@ -8,12 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 21] = [
+const DECIDING: [&str; 22] = [
     "id",
     "time",
     "layout",
     "outcome",
     "refusal",
+    "misfit",
     "json",
     "workspace",
     "spec",
