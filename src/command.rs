@@ -336,6 +336,12 @@ mod tests {
         assert_eq!(kind_of(r#"{"run":["a"],"env":{"GITSPOOL_RUN":"x"}}"#), Kind::NotPermitted);
         assert_eq!(kind_of(r#"{"run":["a"],"directory":"src"}"#), Kind::InvalidValue);
         assert_eq!(kind_of(r#"{"run":["a"],"workspace":["none"]}"#), Kind::WrongType);
+        for key in [r#""base":"main""#, r#""branch":"b""#, r#""cleanup":"all""#] {
+            for kind in ["none", "directory"] {
+                let text = format!(r#"{{"run":["a"],"workspace":{{"kind":"{kind}",{key}}}}}"#);
+                assert_eq!(kind_of(&text), Kind::Conflict, "it would be ignored: {text}");
+            }
+        }
         assert_eq!(kind_of(r#"{"run":["a"],"timeout_seconds":99999999999999999999}"#), Kind::WrongType);
         assert_eq!(kind_of(r#"{"type":"cancel"}"#), Kind::MissingKey);
         assert_eq!(kind_of("{}"), Kind::MissingKey);

@@ -240,7 +240,23 @@ impl Spec {
             let message = "the workspace `none` has no directory";
             return Err(Refusal::new(Kind::Conflict, message).at("$.workspace.kind"));
         }
-        Ok(())
+        kind.map_or(Ok(()), |kind| self.workspace.check_for(kind))
+    }
+}
+
+impl WorkspaceSpec {
+    /// Refuses what only a worktree can have, when the workspace will be another: it was meant to do something.
+    pub(crate) fn check_for(&self, kind: workspace::Kind) -> Result<(), Refusal> {
+        let cleanup = self.cleanup != workspace::Cleanup::Never;
+        let given = [("base", self.base.is_some()), ("branch", self.branch.is_some()), ("cleanup", cleanup)];
+        match given.iter().find(|(_, given)| *given && kind != workspace::Kind::Worktree) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let message = format!("only a worktree has a {key}, and the workspace is `{}`", kind.word());
+                let refusal = Refusal::new(Kind::Conflict, message).at(format!("$.workspace.{key}"));
+                Err(refusal.hint("leave it out, or give a directory in a repository"))
+            }
+        }
     }
 }
 

@@ -18,6 +18,17 @@ pub(crate) enum Kind {
     None,
 }
 
+impl Kind {
+    /// As it stands in files.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Kind::Worktree => "worktree",
+            Kind::Directory => "directory",
+            Kind::None => "none",
+        }
+    }
+}
+
 /// What is removed when a run has ended. What nobody has committed is kept on a ref before anything is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

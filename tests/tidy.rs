@@ -78,10 +78,9 @@ const DOORS: [(&str, &str); 8] = [
 ];
 
 /// Where a path is joined outside `layout`: none of these paths lies in a spool or in our state.
-const JOINS: [(&str, &str, &str); 20] = [
+const JOINS: [(&str, &str, &str); 19] = [
     ("src/cgroup.rs", "cgroup.kill", "in the kernel's tree of control groups"),
     ("src/cgroup.rs", "cgroup.procs", "in the kernel's tree of control groups"),
-    ("src/daemon/admit.rs", ".git", "whether a folder lies in a repository"),
     ("src/git.rs", ".git", "git's own"),
     ("src/kept.rs", "HEAD", "git's own"),
     ("src/kept.rs", "commondir", "git's own"),

@@ -6,6 +6,7 @@ use crate::agent;
 use crate::clock;
 use crate::command::{BYTES_MAX, Command, Note, Submit, ToRun};
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
+use crate::git;
 use crate::id::{Name, RunId, TaskId};
 use crate::jsonl;
 use crate::layout::{self, ENDED_FOLDERS};
@@ -98,8 +99,8 @@ impl Daemon {
         let kind = match (spec.workspace.kind, directory) {
             (None, None) => Kind::None,
             (None, Some(directory)) => {
-                let in_repository = directory.ancestors().any(|folder| store::exists(&folder.join(".git")));
-                if in_repository { Kind::Worktree } else { Kind::Directory }
+                // A bare repository counts: its run fails then, instead of working inside it.
+                if directory.ancestors().any(git::is_repository) { Kind::Worktree } else { Kind::Directory }
             }
             (Some(kind), Some(_)) => kind,
             (Some(_), None) => {
@@ -111,7 +112,7 @@ impl Daemon {
             }
         };
         spec.workspace.kind = Some(kind);
-        Ok(())
+        spec.workspace.check_for(kind)
     }
 
     /// A spec as a line carries it; a long one is kept as a text first.

@@ -204,3 +204,35 @@ fn a_cancelled_runs_work_is_kept() {
     assert_eq!(sandbox.git(&sandbox.repository(), &["show", &kept]), "half\n");
     check(&mut sandbox);
 }
+
+#[test]
+fn a_bare_repository_is_nobodys_workspace() {
+    let mut sandbox = Sandbox::new();
+    let bare = sandbox.outside("bare.git");
+    sandbox.git(&sandbox.path("."), &["init", "-q", "--bare", bare.to_str().unwrap()]);
+    sandbox.start();
+    let (task, outcome) = sandbox.carry_out("in-it", &json!({"shell": "touch in-it", "directory": bare}));
+    let evidence = &sandbox.run_record(&task)["evidence"];
+    assert_eq!(outcome, "failed", "{evidence}");
+    assert!(evidence["message"].as_str().unwrap().contains("bare repository"), "{evidence}");
+    assert!(!bare.join("in-it").exists());
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_only_a_worktree_can_have_is_refused_where_there_will_be_none() {
+    let mut sandbox = Sandbox::new();
+    fs::create_dir(sandbox.outside("plain")).unwrap();
+    sandbox.start();
+    for (key, workspace) in [
+        ("base", json!({"base": "main"})),
+        ("branch", json!({"branch": "b"})),
+        ("cleanup", json!({"cleanup": "all"})),
+    ] {
+        let command = json!({"run": ["true"], "directory": sandbox.outside("plain"), "workspace": workspace});
+        let refusal = &sandbox.ask(&format!("{key}.json"), &command)["refusal"];
+        assert_eq!(refusal["kind"], "conflict", "{refusal}");
+        assert_eq!(refusal["path"], format!("$.workspace.{key}"));
+    }
+    check(&mut sandbox);
+}
