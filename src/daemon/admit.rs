@@ -10,6 +10,7 @@ use crate::git;
 use crate::id::{Name, RunId, TaskId};
 use crate::jsonl;
 use crate::layout::{self, ENDED_FOLDERS};
+use crate::lock;
 use crate::queue::Live;
 use crate::record;
 use crate::refusal::{self, Refusal};
@@ -285,29 +286,51 @@ impl Daemon {
                 Refusal::new(refusal::Kind::NotPermitted, "no live run has this token").at("$.token");
             return Err(refusal.hint("a run's token is in its environment, and ends with the run"));
         };
+        let unreadable = |error: StoreError| Refusal::new(refusal::Kind::Unreadable, error.to_string());
         let passed_on = self.pass_on(run, origin, &ToRun::Note { text, summary, session });
         self.note_failed_sync(passed_on.as_ref().err());
-        passed_on.map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        let number = passed_on.map_err(unreadable)?;
+        if self.is_unheard(run, number).map_err(unreadable)? {
+            store::remove(&self.layout.run(run).command(number, "note")).map_err(unreadable)?;
+            return Err(Refusal::new(refusal::Kind::NotPermitted, format!("run {run} has just ended"))
+                .at("$.token")
+                .hint("an agent's last word is heard for certain if it waits for the receipt: `gitspool note --confirm`"));
+        }
         Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")))
     }
 
+    /// The hash of the secret of a run that goes on.
     fn token_hash(&self, run: RunId) -> Option<String> {
         let bytes = store::read_if_there(&self.layout.run(run).log()).ok()??;
-        record::fold(&jsonl::parse(&bytes).lines).map(|record| record.token_sha256)
+        let record = record::fold(&jsonl::parse(&bytes).lines)?;
+        record.outcome.is_none().then_some(record.token_sha256)
     }
 
-    /// Puts a command into a run's directory, durably and once for each claim.
-    pub(super) fn pass_on(&mut self, run: RunId, origin: &Origin, order: &ToRun) -> Result<(), StoreError> {
+    /// Whether a run has ended without a look at its command of that number: a supervisor looks for the last time when it
+    /// has recorded the end, and gives up its lock then.
+    fn is_unheard(&self, run: RunId, number: u64) -> Result<bool, StoreError> {
+        let paths = self.layout.run(run);
+        if lock::is_held(&paths.lock())? {
+            return Ok(false);
+        }
+        let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
+        let heard = |event: &record::Event| matches!(event, record::Event::Acknowledged { command, .. } if *command == number);
+        Ok(!jsonl::parse(&bytes).lines.iter().any(|line| heard(&line.event)))
+    }
+
+    /// Puts a command into a run's directory, durably and once for each claim; tells its number there.
+    pub(super) fn pass_on(&mut self, run: RunId, origin: &Origin, order: &ToRun) -> Result<u64, StoreError> {
         let paths = self.layout.run(run);
         store::make_dir(&paths.commands())?;
         let names = store::names(&paths.commands())?;
         let mut last = 0;
         for name in names {
-            last = last.max(layout::parse_command_name(&name).unwrap_or(0));
+            let number = layout::parse_command_name(&name).unwrap_or(0);
+            last = last.max(number);
             let there = store::read(&paths.commands().join(&name))?;
             let there: serde_json::Value = serde_json::from_slice(&there).unwrap_or_default();
             if there["claim"].as_str() == Some(&origin.claim.to_string()) {
-                return Ok(());
+                return Ok(number);
             }
         }
         let mut value = serde_json::to_value(order).expect("because a command has string keys");
@@ -315,7 +338,7 @@ impl Daemon {
         value["at"] = clock::now().to_string().into();
         store::replace(&self.layout, &paths.command(last + 1, order.kind()), &spool::pretty(&value))?;
         store::poke(&paths.wake());
-        Ok(())
+        Ok(last + 1)
     }
 
     fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {

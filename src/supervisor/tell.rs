@@ -136,16 +136,7 @@ impl Supervisor<'_> {
     pub(super) fn finish(&mut self, ending: &Ending) {
         self.end_leftovers();
         self.look_at_commands();
-        let open = record::open_commands(&self.lines);
-        let result = |kind: &str| if kind == "cancel" { "done" } else { "the run ended" };
-        let mut events: Vec<record::Event> = open
-            .into_iter()
-            .map(|(command, kind)| record::Event::CommandEnded {
-                command,
-                result: result(&kind).to_owned(),
-                kind,
-            })
-            .collect();
+        let mut events = self.ends_of_commands();
         let message = ending.evidence.message.as_deref().map(said);
         events.push(record::Event::Ended {
             outcome: ending.outcome,
@@ -161,6 +152,27 @@ impl Supervisor<'_> {
         self.cgroup.iter().for_each(|group| cgroup::remove(group));
         // Only while somebody listens does it mean something; left behind it misleads nobody.
         let _ = store::remove(&self.paths.wake());
+        self.answer_the_last();
+    }
+
+    /// The ends of all open commands.
+    fn ends_of_commands(&self) -> Vec<record::Event> {
+        let result = |kind: &str| if kind == "cancel" { "done" } else { "the run ended" };
+        let end = |(command, kind): (u64, String)| {
+            let result = result(&kind).to_owned();
+            record::Event::CommandEnded { command, kind, result }
+        };
+        record::open_commands(&self.lines).into_iter().map(end).collect()
+    }
+
+    /// Answers what was asked while the end was being written: who asked could not see it yet. The last thing that is done
+    /// under the run's lock, since the daemon takes what was asked later for unheard.
+    fn answer_the_last(&mut self) {
+        let heard = self.last_command;
+        self.look_at_commands();
+        if self.last_command > heard {
+            self.append(self.ends_of_commands());
+        }
     }
 
     /// Ends what a repository's programs (filters) left running while the workspace was described.

@@ -78,3 +78,31 @@ fn a_note_with_a_runs_secret_reaches_that_run_and_the_secret_stands_in_no_file()
     }
     check(&mut sandbox);
 }
+
+#[test]
+fn a_note_that_is_an_agents_last_word_is_heard_if_it_is_accepted() {
+    const RUNS: usize = 24;
+    let mut sandbox = Sandbox::new();
+    sandbox.set_slots(4);
+    sandbox.start();
+    let shell = |n: usize| {
+        format!(
+            r#"printf '{{"type":"note","token":"%s","text":"bye"}}' $GITSPOOL_TOKEN > $GITSPOOL_DIR/inbox/last-{n}.json"#
+        )
+    };
+    let tasks: Vec<String> =
+        (0..RUNS).map(|n| sandbox.submit(&format!("run-{n}"), &json!({"shell": shell(n)}))).collect();
+    for (n, task) in tasks.iter().enumerate() {
+        assert_eq!(sandbox.outcome(task), "succeeded");
+        let receipt = sandbox.receipt(&format!("last-{n}.json"));
+        let log = sandbox.run_log(task);
+        let count = |kind: &str| log.iter().filter(|line| line["type"] == kind).count();
+        let heard = [count("command.acknowledged"), count("note"), count("command.ended")];
+        let heard_once = if receipt["accepted"] == true { [1, 1, 1] } else { [0, 0, 0] };
+        assert_eq!(heard, heard_once, "{receipt}: {log:?}");
+        let commands = sandbox.first_run(task).join("commands");
+        let there = fs::read_dir(commands).map_or(0, Iterator::count);
+        assert_eq!(there, heard[0], "what is not heard does not lie there unread");
+    }
+    check(&mut sandbox);
+}
