@@ -59,7 +59,11 @@ pub(crate) enum CliError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// A command that the daemon would refuse, and that was not sent therefore.
     #[error("{0}")]
+    Unsendable(Refusal),
+    /// The daemon has refused what was asked for: the answer is no.
+    #[error("refused: {0}")]
     Refused(Refusal),
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
@@ -190,7 +194,7 @@ pub(crate) fn main() -> ExitCode {
         Err(CliError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             talk(&format!("gitspool: {error}"));
-            ExitCode::from(if matches!(error, CliError::NotFound(_)) { 1 } else { 2 })
+            ExitCode::from(if matches!(error, CliError::NotFound(_) | CliError::Refused(_)) { 1 } else { 2 })
         }
     }
 }

@@ -25,7 +25,10 @@ pub(crate) fn value(name: &str) -> Option<OsString> {
 /// The folder for the user's machine-local state: `$GITSPOOL_STATE_DIR`, else `$XDG_STATE_HOME/gitspool`,
 /// else `$HOME/.local/state/gitspool`; `None` when not even `HOME` is set.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    let under = |name: &str, rest: &str| value(name).map(|dir| PathBuf::from(dir).join(rest));
+    // The XDG base directory specification has relative paths passed over.
+    let under = |name: &str, rest: &str| {
+        value(name).map(PathBuf::from).filter(|dir| dir.is_absolute()).map(|dir| dir.join(rest))
+    };
     value(STATE_DIR)
         .map(PathBuf::from)
         .or_else(|| under("XDG_STATE_HOME", "gitspool"))

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::clock;
 use crate::environment;
 use crate::escape;
 use crate::id::Name;
+use crate::json;
 use crate::layout::{DOT_SPOOL, Layout, StateLayout};
 use crate::queue;
+use crate::refusal::{Kind, Refusal};
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
@@ -24,16 +27,18 @@ pub(crate) enum SpoolError {
     Store(#[from] StoreError),
     #[error("{} is no spool: it has no spool.json; make one with `gitspool --spool {} init`", .0.display(), .0.display())]
     NotASpool(PathBuf),
-    #[error("{} cannot be read: {reason}", path.display())]
+    #[error("{} cannot be read: {reason}; mend it: {{\"format\": {FORMAT}, \"id\": ..., \"created_at\": ...}}, where the id is the name of this spool's folder in the state directory", path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error("{} is of format {found}, newer than this version's {FORMAT}: use a newer gitspool", path.display())]
-    Newer { path: PathBuf, found: u32 },
+    Newer { path: PathBuf, found: u64 },
     #[error("{} is not UTF-8 without control characters, as the path of a spool and of its state must be: choose another with --spool, GITSPOOL_DIR or GITSPOOL_STATE_DIR", escape::line(&.0.to_string_lossy()))]
     UnspeakablePath(PathBuf),
     #[error("there is no place for a spool: give --spool, or set GITSPOOL_DIR or HOME")]
     NoPlace,
     #[error("there is no place for machine-local state: set GITSPOOL_STATE_DIR, XDG_STATE_HOME or HOME")]
     NoStateDir,
+    #[error("GITSPOOL_STATE_DIR is {}, another place from each folder: give an absolute path", .0.display())]
+    RelativeStateDir(PathBuf),
 }
 
 /// The settings of a spool, `spool.json`.
@@ -143,14 +148,21 @@ pub(crate) fn open(root: &Path) -> Result<Spool, SpoolError> {
         return Err(SpoolError::NotASpool(layout.root().to_owned()));
     };
     let unreadable =
-        |error: serde_json::Error| SpoolError::Unreadable { path: path.clone(), reason: error.to_string() };
-    let format: serde_json::Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
-    match format["format"].as_u64().and_then(|format| u32::try_from(format).ok()) {
-        Some(found) if found > FORMAT => return Err(SpoolError::Newer { path, found }),
+        |refusal: Refusal| SpoolError::Unreadable { path: path.clone(), reason: refusal.to_string() };
+    let record = json::parse_object(&bytes).map_err(unreadable)?;
+    match record.get("format").and_then(Value::as_u64) {
+        Some(found) if found > u64::from(FORMAT) => return Err(SpoolError::Newer { path, found }),
         _ => {}
     }
-    let settings: Settings = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    let settings: Settings = json::typed(record).map_err(unreadable)?;
+    if settings.directory.as_ref().is_some_and(|directory| directory.is_relative()) {
+        let refusal = Refusal::new(Kind::InvalidValue, "a directory is an absolute path").at("$.directory");
+        return Err(unreadable(refusal));
+    }
     let state_dir = environment::state_dir().ok_or(SpoolError::NoStateDir)?;
+    if state_dir.is_relative() {
+        return Err(SpoolError::RelativeStateDir(state_dir));
+    }
     speakable(layout.root())?;
     speakable(&state_dir)?;
     Ok(Spool { layout, settings, state_dir })

@@ -243,7 +243,7 @@ fn waiting_ends_with_all_or_with_the_first_and_tells_a_refusal() {
     );
     assert_eq!(spool.expect(0, &["wait", "--any", &slow, &good]).0, format!("{good} succeeded\n"));
     let refused = spool.submit(&["--queue", "nope"], "true");
-    let (_, said) = spool.expect(2, &["wait", &refused]);
+    let (_, said) = spool.expect(1, &["wait", &refused]);
     assert!(said.contains("nope"), "{said}");
     assert_eq!(spool.json(&["ls", "--state", "failed"])[0]["task"], bad);
     assert_eq!(spool.json(&["ls", "--all"]).len(), 3);
@@ -314,4 +314,49 @@ fn following_a_run_that_nobody_can_end_any_more_ends() {
     assert!(code == Some(1) && said.contains("lost its supervisor"), "{code:?} {said}");
     spool.start();
     assert_eq!(spool.expect(1, &["wait", &task]).0, format!("{task} lost\n"));
+}
+
+#[test]
+fn what_the_daemon_refuses_is_the_answer_no_of_every_verb() {
+    let spool = Sandbox::with_daemon();
+    let prompt = ["--workspace", "none", "--prompt", "do it"];
+    for verb in [&["run"][..], &["submit", "--confirm"]] {
+        let (_, said) = spool.expect(1, &[verb, &prompt].concat());
+        assert!(said.contains("refused") && said.contains("agents/default.json"), "{said}");
+    }
+    let task = spool.expect(0, &[&["submit"][..], &prompt].concat()).0.trim().to_owned();
+    for verb in [&["wait", &task][..], &["logs", "--follow", &task]] {
+        let (_, said) = spool.expect(1, verb);
+        assert!(said.contains("refused") && said.contains("agents/default.json"), "{said}");
+    }
+    for verb in ["run", "submit"] {
+        let (_, said) = spool.expect(2, &[verb, "--rank", "100", "--", "true"]);
+        assert!(said.contains("not a rank"), "what is not even sent is a mistake of the call: {said}");
+    }
+}
+
+#[test]
+fn a_record_of_the_spool_that_makes_no_sense_is_named_with_its_place_and_the_way_out() {
+    let spool = Sandbox::new();
+    let record = spool.spool().join("spool.json");
+    let good = std::fs::read_to_string(&record).unwrap();
+    for (text, says) in [
+        ("{", "ends before its JSON does"),
+        ("[]", "no object"),
+        ("{}", "\"format\" is missing"),
+        (&good.replace("1000", "-5"), "-5 stands where a whole number, 0 or more, belongs (at $.settle_ms)"),
+        (&good.replace("1000", "1000, \"directory\": \"src\""), "absolute path (at $.directory)"),
+    ] {
+        std::fs::write(&record, text).unwrap();
+        for verb in [&["ls"][..], &["daemon", "--drain"], &["init"]] {
+            let (_, said) = spool.expect(2, verb);
+            let is_told = said.contains("spool.json") && said.contains(says) && said.contains("mend it");
+            assert!(is_told, "{verb:?} of {text}: {said}");
+        }
+    }
+    std::fs::write(&record, good).unwrap();
+    let mut elsewhere = spool.command(&["ls"]);
+    let output = elsewhere.env("GITSPOOL_STATE_DIR", "state").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("absolute path"));
 }

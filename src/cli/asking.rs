@@ -78,8 +78,7 @@ pub(super) fn report(
         print_json(&value)?;
     }
     if let Some(refusal) = &receipt.refusal {
-        talk(&format!("gitspool: refused: {refusal}"));
-        return Ok(Answer::No);
+        return Err(CliError::Refused(refusal.clone()));
     }
     if !context.json {
         let task = receipt.task.map_or_else(|| what.to_owned(), |task| task.to_string());

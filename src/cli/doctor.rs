@@ -101,6 +101,7 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     }
     findings.push(check_locks(layout));
     findings.push(check_leases(layout));
+    findings.extend(spool.settings.directory.as_deref().map(check_directory));
     check_queues(layout, findings);
     check_agents(layout, findings);
     findings.extend(check_tmp(layout));
@@ -151,6 +152,16 @@ fn check_state_dir(state: &Path) -> Finding {
         );
     }
     ok(format!("the state directory {shown} can be written to, outside any repository"))
+}
+
+/// Checks the place of tasks that name none.
+fn check_directory(directory: &Path) -> Finding {
+    let shown = directory.display();
+    if directory.is_dir() {
+        return ok(format!("tasks without a directory work in {shown}"));
+    }
+    let fix = "make it, or give another `directory` in spool.json and start the daemon anew";
+    fail(format!("{shown}, where tasks without a directory work, is no folder"), fix)
 }
 
 /// The path itself, or the nearest one above it that is there.
@@ -297,7 +308,7 @@ fn check_tmp(layout: &Layout) -> Option<Finding> {
     let paths = names.iter().map(|name| layout.tmp().join(name));
     let stale = paths.filter(|path| std::fs::symlink_metadata(path).is_ok_and(is_stale)).count();
     let tmp = layout.tmp();
-    let what = format!("{stale} files in {} were left by writers that were cut short", tmp.display());
+    let what = format!("writers that were cut short have left files in {}: {stale}", tmp.display());
     (stale > 0).then(|| warn(what, format!("find {} -type f -mmin +60 -delete", tmp.display())))
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Dropped {
 pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, CliError> {
     let bytes = serde_json::to_vec(value).expect("because a JSON value has string keys");
     let name = format!("{}.json", clock::new_id());
-    command::parse(&name, &bytes).map_err(CliError::Refused)?;
+    command::parse(&name, &bytes).map_err(CliError::Unsendable)?;
     let (aside, path): (PathBuf, PathBuf) = (layout.dropping(&name), layout.dropped(&name));
     let file = store::create_new(&aside, &bytes, 0o600)?;
     store::at("sync", &aside, file.sync_all())?;

@@ -99,7 +99,8 @@ fn tell_waiting(context: &Context, layout: &Layout) -> Result<(), CliError> {
     let names = store::names(&layout.inbox())?;
     let waiting = names.iter().filter(|name| !command::is_in_the_making(name)).count();
     if waiting > 0 && !lock::is_held(layout.root())? {
-        context.no_daemon(&format!("{waiting} files wait in the inbox"));
+        let files = if waiting == 1 { "1 file waits".to_owned() } else { format!("{waiting} files wait") };
+        context.no_daemon(&format!("{files} in the inbox"));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::asking::answer;
 use super::dropping::{Dropped, drop_command};
-use super::{Answer, CliError, Context, print, print_json, talk};
+use super::{Answer, CliError, Context, print, print_json};
 use crate::clock;
 use crate::id::TaskId;
 use crate::spool::Spool;
@@ -95,8 +95,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, Cli
     if arguments.confirm
         && let Some(refusal) = answer(context, &spool.layout, &dropped)?.and_then(|receipt| receipt.refusal)
     {
-        talk(&format!("gitspool: refused: {refusal}"));
-        return Ok(Answer::No);
+        return Err(CliError::Refused(refusal));
     }
     if context.json {
         print_json(&json!({"task": task}))?;

@@ -132,5 +132,6 @@ fn tell_given_up(layout: &Layout, found: &Found) -> Result<(), CliError> {
 fn running(layout: &Layout, task: TaskId) -> Result<Option<String>, CliError> {
     let Some(record) = runs::last(layout, task)? else { return Ok(None) };
     let status = runs::status_word(&record);
-    Ok(Some(format!(", run {} is {status}", record.run)))
+    let what = if record.outcome.is_some() { "has ended" } else { "is" };
+    Ok(Some(format!(", run {} {what}: {status}", record.run)))
 }

@@ -219,7 +219,7 @@ impl Daemon {
             }
             Duty::GiveUp(_) | Duty::Wait | Duty::Start | Duty::Adopt | Duty::FileAway | Duty::LookAgain => (
                 Outcome::Lost,
-                format!("its supervisor ended without a word; {killed} of its processes were killed"),
+                format!("its supervisor ended without a word; processes of it that were killed: {killed}"),
             ),
         };
         self.close(run, &run_lock, outcome, Evidence::of(message))
