@@ -329,9 +329,14 @@ fn what_the_daemon_refuses_is_the_answer_no_of_every_verb() {
         let (_, said) = spool.expect(1, verb);
         assert!(said.contains("refused") && said.contains("agents/default.json"), "{said}");
     }
-    for verb in ["run", "submit"] {
-        let (_, said) = spool.expect(2, &[verb, "--rank", "100", "--", "true"]);
-        assert!(said.contains("not a rank"), "what is not even sent is a mistake of the call: {said}");
+    for (option, value, says) in [
+        ("--rank", "100", "a whole number from 0 to 99"),
+        ("--rank", "-1", "a whole number from 0 to 99"),
+        ("--timeout", "soon", "a whole number, 0 or more"),
+        ("--name", "../x", "is not a name"),
+    ] {
+        let (_, said) = spool.expect(2, &["submit", option, value, "--", "true"]);
+        assert!(said.contains(says), "what is not even sent is a mistake of the call: {said}");
     }
 }
 

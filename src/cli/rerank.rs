@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::asking::ask;
+use super::submit::rank;
 use super::{Answer, CliError, Context};
 
 /// Give a waiting task another place in the order of dispatch
@@ -12,7 +13,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "ID")]
     task: String,
     /// From 0 to 99, the lowest first
-    #[arg(value_parser = clap::value_parser!(u8).range(0..=99))]
+    #[arg(value_parser = rank, allow_negative_numbers = true)]
     rank: u8,
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct TaskArguments {
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
     /// Its place in the order of dispatch, 0 to 99, the lowest first
-    #[arg(long)]
+    #[arg(long, value_parser = rank, allow_negative_numbers = true)]
     rank: Option<u8>,
     /// Wait until it is released
     #[arg(long)]
@@ -79,10 +79,10 @@ pub(crate) struct TaskArguments {
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
     /// End it as timed_out after so many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
     /// How long its processes have between SIGTERM and SIGKILL
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     grace: Option<u64>,
     /// Keep stdout and stderr in two files
     #[arg(long)]
@@ -147,6 +147,16 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "grace_seconds", arguments.grace);
     put(&mut command, "output", arguments.apart.then_some("apart"));
     Ok(command)
+}
+
+/// Reads a rank; what is said of another comes behind clap's "invalid value".
+pub(super) fn rank(text: &str) -> Result<u8, &'static str> {
+    text.parse().ok().filter(|rank| *rank < 100).ok_or("a rank is a whole number from 0 to 99")
+}
+
+/// Reads a length of time.
+pub(super) fn seconds(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "seconds are a whole number, 0 or more")
 }
 
 fn put<T: Into<Value>>(map: &mut Map<String, Value>, key: &str, value: Option<T>) {

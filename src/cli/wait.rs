@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::find::{self, Found};
 use super::pending::{self, Admitted, watch};
+use super::submit::seconds;
 use super::{Answer, CliError, Context, print, print_json, runs, talk};
 use crate::clock;
 use crate::hint::Hints;
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     any: bool,
     /// Give up after so long
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
 }
 
