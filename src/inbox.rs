@@ -293,7 +293,7 @@ impl Inbox {
         command::form_of(name)?;
         if metadata.uid() != self.uid {
             let message = format!("the file belongs to user {}, the daemon to {}", metadata.uid(), self.uid);
-            return Err(Refusal::new(Kind::ForeignOwner, message));
+            return Err(Refusal::new(Kind::ForeignOwner, message).hint("drop it as the user of the daemon"));
         }
         if metadata.nlink() > 1 {
             let message =
