@@ -76,4 +76,12 @@ impl Evidence {
     pub(crate) fn of(message: impl Into<String>) -> Evidence {
         Evidence { message: Some(message.into()), ..Evidence::default() }
     }
+
+    /// In words that follow the outcome's; empty when nothing is known.
+    pub(crate) fn words(&self) -> String {
+        let code = self.exit_code.map(|code| format!("exit code {code}"));
+        let signal = self.signal.map(|signal| format!("signal {signal}"));
+        let words: Vec<String> = [code, signal, self.message.clone()].into_iter().flatten().collect();
+        words.join(", ")
+    }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::RunId;
+
 /// What sort of place a run works in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +42,11 @@ pub(crate) enum Cleanup {
     Worktree,
     /// The worktree and its branch.
     All,
+}
+
+/// The ref that keeps what a run left and no branch holds.
+pub(crate) fn kept_ref(run: RunId) -> String {
+    format!("refs/gitspool/kept/{run}")
 }
 
 /// The worktree that was asked for.

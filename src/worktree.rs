@@ -19,7 +19,7 @@ use crate::layout::StateLayout;
 use crate::lock::{self, Lock};
 use crate::store::{self, StoreError};
 use crate::texts;
-use crate::workspace::{Kind, Plan, Workspace};
+use crate::workspace::{Kind, Plan, Workspace, kept_ref};
 
 /// Why a worktree could not be made or settled.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ impl Site {
     }
 
     pub(crate) fn kept_ref(&self) -> String {
-        format!("refs/gitspool/kept/{}", self.run)
+        kept_ref(self.run)
     }
 
     /// What the log of a branch says that this run made.

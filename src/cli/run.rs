@@ -67,10 +67,8 @@ fn tell_end(context: &Context, layout: &Layout, run: RunId) -> Result<Answer, Cl
 
 /// The evidence of an end, in words that follow the outcome's.
 pub(super) fn because(evidence: &Evidence) -> String {
-    let code = evidence.exit_code.map(|code| format!("exit code {code}"));
-    let signal = evidence.signal.map(|signal| format!("signal {signal}"));
-    let words: Vec<String> = [code, signal, evidence.message.clone()].into_iter().flatten().collect();
-    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
+    let words = evidence.words();
+    if words.is_empty() { words } else { format!(" ({words})") }
 }
 
 impl TaskArguments {

@@ -24,7 +24,7 @@ use crate::spec::{Output, Work};
 use crate::stage::{self, Answer};
 use crate::store::{self, StoreError};
 use crate::texts;
-use crate::workspace::{Delivered, Kind, Workspace};
+use crate::workspace::{Delivered, Kind, Workspace, kept_ref};
 
 /// How often a directory that another run works in is tried again.
 const BUSY_AGAIN: Duration = Duration::from_millis(200);
@@ -128,7 +128,9 @@ impl Supervisor<'_> {
             Ok(Answer::Settled { delivered }) => self.settled(delivered),
             Ok(Answer::Discarded) => self.pending.push_back(Event::Settled),
             Ok(Answer::Failed { message }) => self.place_failed(&message),
-            Err(_) => self.place_failed(&format!("the workspace stage ended without an answer ({exit:?})")),
+            Err(_) => {
+                self.place_failed(&format!("the workspace stage ended without an answer ({})", exit.words()))
+            }
         }
     }
 
@@ -136,12 +138,22 @@ impl Supervisor<'_> {
     fn place_failed(&mut self, message: &str) {
         let message = said(message);
         if matches!(self.state, State::Settling { .. }) {
-            let text = format!("what the run left could not be recorded, its workspace stays: {message}");
+            let text = format!("what the run left could not be recorded, {}: {message}", self.what_stays());
             self.warn(&text);
             self.error = Some(text);
             self.pending.push_back(Event::Settled);
         } else {
             self.pending.push_back(Event::Failed { message });
+        }
+    }
+
+    /// What is there of a workspace that could not be described, or whose removal was not seen to end.
+    fn what_stays(&self) -> String {
+        match &self.workspace {
+            Some(workspace) if workspace.kind == Kind::Worktree && !store::exists(&workspace.root) => {
+                format!("its workspace is gone, and what was kept of it is on {}", kept_ref(self.run()))
+            }
+            Some(_) | None => "its workspace stays".to_owned(),
         }
     }
 

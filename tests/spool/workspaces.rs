@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::check::check;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Process, Sandbox, read_json, signal};
+use rustix::process::Signal;
 
 fn delivered(sandbox: &Sandbox, task: &str) -> Value {
     sandbox.run_record(task)["delivered"].clone()
@@ -235,4 +236,28 @@ fn what_only_a_worktree_can_have_is_refused_where_there_will_be_none() {
         assert_eq!(refusal["path"], format!("$.workspace.{key}"));
     }
     check(&mut sandbox);
+}
+
+#[test]
+fn a_run_whose_worktree_was_half_deleted_says_where_its_work_is() {
+    let mut sandbox = Sandbox::of_repository();
+    sandbox.start();
+    // What git ignores takes a while to delete, and no time to keep.
+    let shell = "echo ignored > .gitignore; mkdir ignored; cd ignored; seq 1 30000 | xargs touch";
+    let command = json!({"shell": shell, "workspace": {"cleanup": "worktree"}});
+    let task = sandbox.submit("slow", &command);
+    let state = sandbox.spool("spool.json");
+    let id = read_json(&state).unwrap()["id"].as_str().unwrap().to_owned();
+    let trashed = sandbox.path("state").join(id).join("trash").join(format!("{task}.1"));
+    let stage = |process: &Process| process.arguments.iter().any(|argument| argument == "settle");
+    sandbox.wait_until("its worktree to be in the trash", || trashed.exists());
+    let found = sandbox.processes().into_iter().find(stage).expect("the files take longer to delete");
+    signal(found.pid, Signal::KILL);
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let record = sandbox.run_record(&task);
+    let error = record["error"].as_str().unwrap();
+    let kept = format!("refs/gitspool/kept/{task}.1");
+    assert!(error.contains("its workspace is gone") && error.contains(&kept), "{error}");
+    assert!(error.contains("(signal 9)"), "{error}");
+    assert_eq!(sandbox.git(&sandbox.repository(), &["show", &format!("{kept}:.gitignore")]), "ignored\n");
 }
