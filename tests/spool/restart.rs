@@ -281,7 +281,7 @@ fn run_json_is_drawn_again_when_its_supervisor_was_killed_before_it_did() {
     sandbox.start();
     let task = begin(&sandbox, 5);
     let path = sandbox.first_run(&task).join("run.json");
-    let before = fs::read(&path).unwrap();
+    let before = sandbox.wait("run.json, which the job need not wait for", || fs::read(&path).ok());
     sandbox.kill();
     sandbox.open_gate("gate");
     sandbox.wait_until("the run's end", || sandbox.supervisors().is_empty());
