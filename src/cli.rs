@@ -163,10 +163,7 @@ pub(crate) fn talk(text: &str) {
 pub(crate) fn main() -> ExitCode {
     let Arguments { spool, json, verb } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return answer_usage(&error),
     };
     let context = Context { spool, json };
     let answer = match verb {
@@ -197,4 +194,16 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(if matches!(error, CliError::NotFound(_) | CliError::Refused(_)) { 1 } else { 2 })
         }
     }
+}
+
+/// Says what is wrong with the arguments, some of which stand in the message as they were given; or helps.
+fn answer_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        talk(text.trim_end());
+        return ExitCode::from(2);
+    }
+    // Whoever asked for help does not listen any more: that is no error.
+    let _ = print(&text);
+    ExitCode::SUCCESS
 }

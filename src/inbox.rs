@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +29,8 @@ use crate::time::Moment;
 const RESCAN_EVERY: Duration = Duration::from_secs(30);
 /// How long a file that could not be taken waits for the next try, beside the time to settle.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Who may do all anyway.
+const ROOT: u32 = 0;
 /// How many files are taken before the first of them is passed on.
 const ROUND_MAX: usize = 256;
 
@@ -40,8 +42,8 @@ pub(crate) struct Inbox {
     settle: Duration,
     uid: u32,
     inputs: Sender<Input>,
-    /// Files that are not ready: what they looked like, and since when.
-    unready: HashMap<PathBuf, (Shape, Moment)>,
+    /// Files that are not ready.
+    unready: HashMap<PathBuf, Unready>,
     /// Files taken and not yet passed on: from an earlier daemon, or still being written when they were taken.
     claimed: Vec<Origin>,
 }
@@ -56,11 +58,22 @@ struct Shape {
     modified: (i64, i64),
 }
 
-/// What is to be done with a file.
-enum Verdict {
-    Take(Command),
-    Refuse(Refusal),
-    NotYet,
+/// A file that is not ready.
+struct Unready {
+    shape: Shape,
+    /// Since when it has looked like this.
+    since: Moment,
+    /// It was read as it is now, and made no sense. It is not read again before it has settled: who drops many such
+    /// files makes nobody wait for them more than once.
+    senseless: bool,
+}
+
+/// What was decided about a file, and about which.
+struct Judged {
+    asked: Result<Command, Refusal>,
+    shape: Shape,
+    /// The file that was read, if it was one to be read.
+    file: Option<File>,
 }
 
 impl Inbox {
@@ -97,7 +110,7 @@ impl Inbox {
 
     fn until_next_look(&self) -> Duration {
         let now = clock::monotonic();
-        let due = self.unready.values().map(|(_, since)| now.until(*since + self.settle));
+        let due = self.unready.values().map(|unready| now.until(unready.since + self.settle));
         due.min().map_or(RESCAN_EVERY, |due| due.max(Duration::from_millis(5)))
     }
 
@@ -111,7 +124,7 @@ impl Inbox {
             self.look_at_claimed(origin, &mut inputs);
         }
         let names = self.names();
-        self.unready.retain(|path, _| path.exists() || path.is_symlink());
+        self.unready.retain(|path, _| store::exists(path));
         for name in names {
             // Only what is taken counts: files that are not ready, however many and however old, delay no other.
             if inputs.len() >= ROUND_MAX {
@@ -181,12 +194,7 @@ impl Inbox {
     fn look_at(&mut self, name: &OsStr, inputs: &mut Vec<Input>) {
         let shown = name.to_string_lossy().into_owned();
         let path = self.layout.inbox().join(name);
-        let (verdict, file) = self.judge(&path, &shown);
-        let asked = match verdict {
-            Verdict::NotYet => return,
-            Verdict::Take(command) => Ok(command),
-            Verdict::Refuse(refusal) => Err(refusal),
-        };
+        let Some(judged) = self.judge(&path, &shown) else { return };
         let origin = Origin { claim: clock::new_id(), name: receipt_name(&shown) };
         let claimed = self.layout.claim(origin.claim, &origin.name);
         if let Err(error) = store::rename(&path, &claimed) {
@@ -194,12 +202,10 @@ impl Inbox {
             return;
         }
         self.unready.remove(&path);
-        match (asked, file) {
-            (Ok(command), Some((file, shape))) if is_unchanged(&claimed, &file, shape) => {
-                inputs.push(Input::Dropped { origin, asked: Ok(command) });
-            }
-            (Ok(_), _) => self.claimed.push(origin),
-            (Err(refusal), _) => inputs.push(Input::Dropped { origin, asked: Err(refusal) }),
+        if judged.is_about(&claimed) {
+            inputs.push(Input::Dropped { origin, asked: judged.asked });
+        } else {
+            self.claimed.push(origin);
         }
     }
 
@@ -213,8 +219,8 @@ impl Inbox {
         if let Err(error) = store::make_missing(&[self.layout.local(), self.layout.claimed()]) {
             tracing::error!("{error}");
         }
-        if let Some((_, since)) = self.unready.get_mut(path) {
-            *since = clock::monotonic() + AGAIN;
+        if let Some(unready) = self.unready.get_mut(path) {
+            unready.since = clock::monotonic() + AGAIN;
         }
     }
 
@@ -225,53 +231,68 @@ impl Inbox {
             self.unready.remove(&path);
             return;
         }
-        match self.judge(&path, &origin.name).0 {
-            Verdict::NotYet => {
-                self.claimed.push(origin);
-                return;
-            }
-            Verdict::Take(command) => inputs.push(Input::Dropped { origin, asked: Ok(command) }),
-            Verdict::Refuse(refusal) => inputs.push(Input::Dropped { origin, asked: Err(refusal) }),
-        }
+        let Some(judged) = self.judge(&path, &origin.name) else {
+            self.claimed.push(origin);
+            return;
+        };
+        inputs.push(Input::Dropped { origin, asked: judged.asked });
         self.unready.remove(&path);
     }
 
-    /// Decides about one file: refusals, and commands whose writers cannot be known, wait until it has been quiet.
-    fn judge(&mut self, path: &Path, name: &str) -> (Verdict, Option<(File, Shape)>) {
-        let Ok(metadata) = fs::symlink_metadata(path) else { return (Verdict::NotYet, None) };
+    /// Decides about one file, or not yet: refusals, and commands whose writers cannot be known, wait until it has been
+    /// quiet.
+    fn judge(&mut self, path: &Path, name: &str) -> Option<Judged> {
+        let metadata = fs::symlink_metadata(path).ok()?;
         let shape = Shape::of(&metadata);
-        let quiet = self.is_quiet(path, shape);
-        let when_quiet = |refusal: Refusal| if quiet { Verdict::Refuse(refusal) } else { Verdict::NotYet };
+        let (quiet, senseless) = self.is_quiet(path, shape);
+        if senseless && !quiet {
+            return None;
+        }
+        let refused = |refusal: Refusal| quiet.then_some(Judged { asked: Err(refusal), shape, file: None });
         if let Err(refusal) = self.check(&metadata, name) {
-            return (when_quiet(refusal), None);
+            return refused(refusal);
         }
-        let file = match open_same(path, shape) {
-            Ok(Some(file)) => file,
-            Ok(None) => return (Verdict::NotYet, None),
-            Err(refusal) => return (when_quiet(refusal), None),
+        let file = match store::open_dropped(path) {
+            Ok(file) => file,
+            // Somebody's lease on it is being broken: somebody writes.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.written_to(path, shape),
+            Err(error) if error.is_not_found() => return None,
+            Err(error) => return refused(Refusal::new(Kind::Unreadable, error.to_string())),
         };
-        match lease::writers(&file) {
-            Writers::Some => {
-                // Not quiet as long as it is open: it is looked at again when it is closed, and else now and then.
-                self.unready.insert(path.to_owned(), (shape, clock::monotonic()));
-                (Verdict::NotYet, None)
-            }
-            Writers::Unknown if !quiet => (Verdict::NotYet, None),
-            Writers::Unknown | Writers::None => match read_command(&file, name) {
-                Ok(command) => (Verdict::Take(command), Some((file, shape))),
-                Err(refusal) => (when_quiet(refusal), None),
-            },
+        if file.metadata().is_ok_and(|metadata| Shape::of(&metadata) != shape) {
+            // Another file lies there now.
+            return None;
         }
+        match lease::writers(&file) {
+            Writers::Some => return self.written_to(path, shape),
+            Writers::Unknown if !quiet => return None,
+            Writers::Unknown | Writers::None => {}
+        }
+        let asked = read_command(&file, name);
+        if asked.is_err() && !quiet {
+            self.unready.entry(path.to_owned()).and_modify(|seen| seen.senseless = true);
+            return None;
+        }
+        Some(Judged { asked, shape, file: Some(file) })
     }
 
-    /// Whether the file has looked the same for as long as it takes to settle.
-    fn is_quiet(&mut self, path: &Path, shape: Shape) -> bool {
+    /// A file that somebody writes to is not quiet as long as it is open: it is looked at again when it is closed, and
+    /// else now and then.
+    fn written_to(&mut self, path: &Path, shape: Shape) -> Option<Judged> {
+        let unready = Unready { shape, since: clock::monotonic(), senseless: false };
+        self.unready.insert(path.to_owned(), unready);
+        None
+    }
+
+    /// Whether the file has looked the same for as long as it takes to settle; and whether it is known to make no sense.
+    fn is_quiet(&mut self, path: &Path, shape: Shape) -> (bool, bool) {
         let now = clock::monotonic();
-        let (seen, since) = self.unready.entry(path.to_owned()).or_insert((shape, now));
-        if *seen != shape {
-            (*seen, *since) = (shape, now);
+        let new = || Unready { shape, since: now, senseless: false };
+        let seen = self.unready.entry(path.to_owned()).or_insert_with(new);
+        if seen.shape != shape {
+            *seen = new();
         }
-        *since + self.settle <= now
+        (seen.since + self.settle <= now, seen.senseless)
     }
 
     /// Checks what can be known without opening the file.
@@ -310,15 +331,33 @@ impl Inbox {
         self.check_inbox()
     }
 
-    /// Nobody else may put files here: a command runs with all that we may do.
+    /// Nobody else may put files here, or another folder in this one's place: a command runs with all that we may do.
     fn check_inbox(&self) -> Result<(), Refusal> {
         let inbox = self.layout.inbox();
-        let open_to_others = fs::metadata(&inbox).is_ok_and(|inbox| inbox.mode() & 0o022 != 0);
-        if !open_to_others {
-            return Ok(());
+        for folder in [self.layout.root(), &inbox] {
+            let Ok(metadata) = fs::metadata(folder) else { continue };
+            let owner = metadata.uid();
+            if owner != self.uid && owner != ROOT {
+                let message = format!("{} belongs to user {owner}", folder.display());
+                let refusal = Refusal::new(Kind::InboxWritable, message);
+                return Err(refusal.hint(format!("chown it to {}, and drop the file again", self.uid)));
+            }
+            if metadata.mode() & 0o022 != 0 {
+                let what = if folder == inbox { "the inbox" } else { "the spool's folder" };
+                let refusal = Refusal::new(Kind::InboxWritable, format!("others can write to {what}"));
+                return Err(refusal.hint(format!("chmod 700 {}, and drop the file again", folder.display())));
+            }
         }
-        let refusal = Refusal::new(Kind::InboxWritable, "others can write to the inbox");
-        Err(refusal.hint(format!("chmod 700 {}, and drop the file again", inbox.display())))
+        Ok(())
+    }
+}
+
+impl Judged {
+    /// Whether the claimed file is the one that was judged, and nobody wrote to it while it was being taken.
+    fn is_about(&self, claimed: &Path) -> bool {
+        let same = |meta: std::io::Result<Metadata>| meta.is_ok_and(|meta| Shape::of(&meta) == self.shape);
+        let is_as_read = |file: &File| same(file.metadata()) && lease::writers(file) != Writers::Some;
+        same(fs::symlink_metadata(claimed)) && self.file.as_ref().is_none_or(is_as_read)
     }
 }
 
@@ -334,15 +373,6 @@ impl Shape {
     }
 }
 
-/// Opens the file that was looked at; `None` when another lies there now.
-fn open_same(path: &Path, shape: Shape) -> Result<Option<File>, Refusal> {
-    match store::open_dropped(path) {
-        Ok(file) => Ok(file.metadata().is_ok_and(|metadata| Shape::of(&metadata) == shape).then_some(file)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(Refusal::new(Kind::Unreadable, error.to_string())),
-    }
-}
-
 fn read_command(mut file: &File, name: &str) -> Result<Command, Refusal> {
     let mut bytes = Vec::new();
     let read = Read::by_ref(&mut file).take(BYTES_MAX + 1).read_to_end(&mut bytes);
@@ -351,13 +381,6 @@ fn read_command(mut file: &File, name: &str) -> Result<Command, Refusal> {
         return Err(Refusal::new(Kind::TooLarge, format!("more than {BYTES_MAX} bytes")));
     }
     command::parse(name, &bytes)
-}
-
-/// Whether the claimed file is the one that was read, and nobody wrote to it while it was being taken.
-fn is_unchanged(claimed: &Path, file: &File, shape: Shape) -> bool {
-    let same =
-        |metadata: std::io::Result<Metadata>| metadata.is_ok_and(|metadata| Shape::of(&metadata) == shape);
-    same(fs::symlink_metadata(claimed)) && same(file.metadata()) && lease::writers(file) != Writers::Some
 }
 
 /// The name of a file's receipt: its own, or one that is safe and short enough to stand for it.

@@ -22,7 +22,7 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> 
     let text = utf8(bytes)?;
     let problem = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let seed = Strict { path: "$".to_owned(), depth: 0, problem: &problem };
+    let seed = Strict { place: &Place::Top, depth: 0, problem: &problem };
     let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match parsed {
         Ok(Value::Object(map)) => Ok(map),
@@ -82,9 +82,27 @@ fn invalid(error: &serde_json::Error) -> Refusal {
     if error.is_eof() { refusal.hint("the file ends before its JSON does") } else { refusal }
 }
 
+/// Where a value stands. Spelled out for a refusal only: who wrote the text chose how long its keys are, and how many
+/// values stand below them.
+enum Place<'a> {
+    Top,
+    Key(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Top => f.write_str("$"),
+            Place::Key(above, key) => write!(f, "{above}.{key}"),
+            Place::Item(above, number) => write!(f, "{above}[{number}]"),
+        }
+    }
+}
+
 /// Reads one value; `problem` carries the refusal past serde's error type, which has no room for it.
 struct Strict<'a> {
-    path: String,
+    place: &'a Place<'a>,
     depth: usize,
     problem: &'a Cell<Option<Refusal>>,
 }
@@ -96,19 +114,18 @@ impl Strict<'_> {
         error
     }
 
-    fn inner<E: de::Error>(&self, path: String) -> Result<Strict<'_>, E> {
+    fn inner<'b, E: de::Error>(&'b self, place: &'b Place<'b>) -> Result<Strict<'b>, E> {
         if self.depth == DEPTH_MAX {
             let message = format!("nested deeper than {DEPTH_MAX}");
-            return Err(self.fail(Refusal::new(Kind::TooDeep, message).at(self.path.clone())));
+            return Err(self.fail(Refusal::new(Kind::TooDeep, message).at(self.place.to_string())));
         }
-        Ok(Strict { path, depth: self.depth + 1, problem: self.problem })
+        Ok(Strict { place, depth: self.depth + 1, problem: self.problem })
     }
 
     fn text<E: de::Error>(&self, text: &str) -> Result<Value, E> {
         if text.contains('\0') {
-            return Err(
-                self.fail(Refusal::new(Kind::ContainsNul, "a text contains NUL").at(self.path.clone()))
-            );
+            let refusal = Refusal::new(Kind::ContainsNul, "a text contains NUL");
+            return Err(self.fail(refusal.at(self.place.to_string())));
         }
         Ok(Value::String(text.to_owned()))
     }
@@ -154,9 +171,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(item) =
-            items.next_element_seed(self.inner(format!("{}[{}]", self.path, array.len()))?)?
-        {
+        while let Some(item) = items.next_element_seed(self.inner(&Place::Item(self.place, array.len()))?)? {
             array.push(item);
         }
         Ok(Value::Array(array))
@@ -165,17 +180,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let path = format!("{}.{key}", self.path);
+            let place = Place::Key(self.place, &key);
             if map.contains_key(&key) {
                 let message = format!("the key {key:?} stands here twice");
-                return Err(self.fail(Refusal::new(Kind::DuplicateKey, message).at(path)));
+                return Err(self.fail(Refusal::new(Kind::DuplicateKey, message).at(place.to_string())));
             }
             if key.contains('\0') {
-                return Err(
-                    self.fail(Refusal::new(Kind::ContainsNul, "a key contains NUL").at(self.path.clone()))
-                );
+                let refusal = Refusal::new(Kind::ContainsNul, "a key contains NUL");
+                return Err(self.fail(refusal.at(self.place.to_string())));
             }
-            let value = entries.next_value_seed(self.inner(path)?)?;
+            let value = entries.next_value_seed(self.inner(&place)?)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))

@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 
 /// The longest line, in bytes with its newline. Longer texts lie under `texts/`.
 pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
+/// The largest number of a line: what every reader of JSON takes as it is, and one more than which still is a number.
+pub(crate) const SEQ_MAX: u64 = (1 << 53) - 1;
 
 /// One event of a log, with its number and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,24 +52,33 @@ pub(crate) fn parse_where<E: DeserializeOwned>(bytes: &[u8], wanted: impl Fn(u64
             parsed.last_seq = parsed.last_seq.max(seq);
             continue;
         }
-        match serde_json::from_slice::<Line<E>>(line) {
+        match read(line) {
             Ok(line) => {
                 parsed.last_seq = parsed.last_seq.max(line.seq);
                 if wanted(line.seq) {
                     parsed.lines.push(line);
                 }
             }
-            Err(error) => parsed.bad.push((begin, error.to_string())),
+            Err(why) => parsed.bad.push((begin, why)),
         }
     }
     parsed
+}
+
+/// Reads one line, or says why that cannot be one of ours.
+fn read<E: DeserializeOwned>(line: &[u8]) -> Result<Line<E>, String> {
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("{} bytes are more than a line has", line.len()));
+    }
+    let line = serde_json::from_slice::<Line<E>>(line).map_err(|error| error.to_string())?;
+    if line.seq > SEQ_MAX { Err(format!("no line has the number {}", line.seq)) } else { Ok(line) }
 }
 
 /// The number with which a line begins, as we write it.
 fn seq_of(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":")?;
     let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).filter(|end| rest[*end] == b',')?;
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }
 
 /// The time of the last whole line.

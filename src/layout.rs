@@ -12,8 +12,8 @@ use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::Date;
 
 pub(crate) use names::{
-    parse_aside_name, parse_claim_name, parse_command_name, parse_queued_name, parse_segment_name,
-    parse_task_name,
+    is_name_of_why, parse_aside_name, parse_claim_name, parse_command_name, parse_queued_name,
+    parse_segment_name, parse_task_name,
 };
 pub(crate) use run::RunLayout;
 pub(crate) use state::StateLayout;

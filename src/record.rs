@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Name, RunId};
-use crate::jsonl::Line;
+use crate::jsonl::{self, Line};
 use crate::outcome::{Evidence, Outcome};
 use crate::time::Timestamp;
 use crate::workspace::{Delivered, Workspace};
@@ -184,12 +184,14 @@ fn begin(line: &Line<Event>) -> Option<Record> {
     })
 }
 
-/// The commands to a run that were acknowledged and have not ended: number and kind.
+/// The commands to a run that were acknowledged and have not ended: number and kind. A kind has the length of a word,
+/// whatever somebody else wrote into the log, so that a line can take it again.
 pub(crate) fn open_commands(lines: &[Line<Event>]) -> Vec<(u64, String)> {
+    const KIND_BYTES_MAX: usize = 64;
     let mut open: Vec<(u64, String)> = Vec::new();
     for line in lines {
         match &line.event {
-            Event::Acknowledged { command, kind } => open.push((*command, kind.clone())),
+            Event::Acknowledged { command, kind } => open.push((*command, jsonl::clip(kind, KIND_BYTES_MAX))),
             Event::CommandEnded { command, .. } => open.retain(|(open, _)| open != command),
             Event::Started { .. }
             | Event::WorkspaceReady { .. }

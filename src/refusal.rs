@@ -102,6 +102,11 @@ impl std::fmt::Display for Refusal {
 
 /// The known name that a mistyped one is nearest to, if it is near at all.
 fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    // The distance takes time and memory by the product of both lengths; and what is far longer is near to none.
+    const CHARS_MAX: usize = 64;
+    if given.chars().nth(CHARS_MAX).is_some() {
+        return None;
+    }
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' '], "_");
     let given = plain(given);
     let scored = known.iter().map(|name| (strsim::damerau_levenshtein(&given, &plain(name)), *name));
@@ -131,6 +136,7 @@ mod tests {
             ("rn", Some("run")),
             ("cmd", None),
             ("zzzzzz", None),
+            (&"run".repeat(100_000), None),
         ] {
             assert_eq!(nearest(given, &known), meant, "{given}");
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::id::TaskId;
 use crate::input::Input;
+use crate::jsonl::SEQ_MAX;
 use crate::layout::Layout;
 use crate::store::{self, StoreError};
 use crate::task::State;
@@ -71,7 +72,8 @@ fn write(layout: &Layout, job: &Job) -> Result<(), StoreError> {
 /// Reads the checkpoint; an empty one when there is none that makes sense.
 pub(super) fn read(layout: &Layout) -> Result<Checkpoint, StoreError> {
     let bytes = store::read_if_there(&layout.checkpoint())?.unwrap_or_default();
-    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    let checkpoint: Option<Checkpoint> = serde_json::from_slice(&bytes).ok();
+    Ok(checkpoint.filter(|checkpoint| checkpoint.seq <= SEQ_MAX).unwrap_or_default())
 }
 
 impl Daemon {

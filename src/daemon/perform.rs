@@ -6,7 +6,7 @@ use crate::command::ToRun;
 use crate::event::{Event, Origin};
 use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::Line;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::receipt::{self, Receipt};
 use crate::refusal::Refusal;
 use crate::spec::Spec;
@@ -152,7 +152,8 @@ impl Daemon {
     }
 
     /// Moves a refused file out of the way, with the reason beside it; the path says where it lies, from the spool. A name
-    /// that is taken gets the claim before it. Safe to repeat, wherever a crash cut it short.
+    /// that is taken, or that another file's reason would have, gets the claim before it. Safe to repeat, wherever a crash
+    /// cut it short.
     fn refuse(&mut self, origin: &Origin, claimed: &Path, refusal: &Refusal) -> Result<PathBuf, StoreError> {
         let date = origin.claim.date();
         self.make_dated(&self.layout.refused_of(&date))?;
@@ -161,7 +162,10 @@ impl Daemon {
         let moved = !store::exists(claimed);
         let taken = match moved {
             true => store::exists(&self.layout.refused_file(&date, &with_claim)),
-            false => store::exists(&self.layout.refused_file(&date, &origin.name)),
+            false => {
+                layout::is_name_of_why(&origin.name)
+                    || store::exists(&self.layout.refused_file(&date, &origin.name))
+            }
         };
         let name = if taken { with_claim } else { origin.name.clone() };
         let (path, why) = (self.layout.refused_file(&date, &name), self.layout.refused_why(&date, &name));

@@ -99,9 +99,11 @@ impl Daemon {
             store::draw(&self.layout, &path, &picture)?;
         }
         let outcome = record.outcome.unwrap_or(Outcome::Lost);
-        let evidence = Some(record.evidence.clone().unwrap_or_default());
+        let mut evidence = record.evidence.clone().unwrap_or_default();
+        // Agents can write to the logs of their runs, and our line must take what they wrote.
+        evidence.message = evidence.message.map(|message| jsonl::clip(&message, WHY_BYTES_MAX));
         let ended = task::Event::RunEnded { attempt: run.attempt, outcome };
-        self.decide(run.task, &ended, Told { evidence, ..Told::by(By::Run) });
+        self.decide(run.task, &ended, Told { evidence: Some(evidence), ..Told::by(By::Run) });
         Ok(())
     }
 

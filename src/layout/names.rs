@@ -1,6 +1,13 @@
 //! The names of files, read back: each function is the counterpart of a path that `layout` joins.
 
+use super::WHY_SUFFIX;
 use crate::id::{Rank, TaskId};
+use crate::jsonl::SEQ_MAX;
+
+/// Whether a refused file of this name would lie where another's reason does.
+pub(crate) fn is_name_of_why(name: &str) -> bool {
+    name.ends_with(WHY_SUFFIX)
+}
 
 /// Reads the name of a file in `.local/tmp`: the process that wrote it.
 pub(crate) fn parse_aside_name(name: &str) -> Option<u32> {
@@ -35,10 +42,15 @@ pub(crate) fn parse_claim_name(name: &str) -> Option<(TaskId, &str)> {
 
 /// Reads the name of a sealed segment: the number of its last line.
 pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
-    name.strip_suffix(".jsonl")?.rsplit_once('-')?.1.parse().ok()
+    parse_seq(name.strip_suffix(".jsonl")?.rsplit_once('-')?.1)
 }
 
 /// Reads the name of a command to a run: its number.
 pub(crate) fn parse_command_name(name: &str) -> Option<u64> {
-    if name.ends_with(".json") { name.split_once('-')?.0.parse().ok() } else { None }
+    if name.ends_with(".json") { parse_seq(name.split_once('-')?.0) } else { None }
+}
+
+/// Reads a number after which there is another.
+fn parse_seq(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use serde_json::json;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::check::check;
-use crate::sandbox::{Sandbox, entries};
+use crate::sandbox::{Sandbox, entries, signal};
 
 /// Whether the daemon still admits and carries out.
 fn is_at_work(sandbox: &mut Sandbox, name: &str) {
@@ -186,4 +187,70 @@ fn a_spool_whose_path_no_record_can_hold_is_not_made() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(!path.exists());
     }
+}
+
+#[test]
+fn what_an_agent_forges_in_the_log_of_its_run_ends_no_daemon() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let line = |seq: u64, rest: &Value| {
+        let mut line = json!({"seq": seq, "at": "2026-11-20T15:04:05.123456Z"});
+        line.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        format!("{line}\n")
+    };
+    let ended = |bytes: usize| {
+        let evidence = json!({"message": "x".repeat(bytes)});
+        line(9, &json!({"type": "run.ended", "outcome": "succeeded", "evidence": evidence}))
+    };
+    let acknowledged = |seq: u64, kind: &str| {
+        line(seq, &json!({"type": "command.acknowledged", "command": 7, "kind": kind}))
+    };
+    for (name, forged, outcome) in [
+        ("long", ended(60_000), "succeeded"),
+        ("too-long", ended(1_000_000), "lost"),
+        ("kind", acknowledged(9, &"x".repeat(64_000)), "lost"),
+        ("number", acknowledged(u64::MAX, "cancel") + &acknowledged(u64::MAX - 1, "cancel"), "lost"),
+    ] {
+        let begun = format!("begun-{name}");
+        let shell = format!("echo yes > {}; exec sleep 600", sandbox.outside(&begun).display());
+        let task = sandbox.submit(name, &json!({"shell": shell}));
+        sandbox.wait_told(&begun);
+        sandbox.wait_until("the run", || sandbox.run_record(&task)["status"] == "running");
+        let log = sandbox.first_run(&task).join("events.jsonl");
+        let there = fs::read(&log).unwrap();
+        fs::write(&log, [&there[..], forged.as_bytes()].concat()).unwrap();
+        sandbox.supervisors().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        assert_eq!(sandbox.outcome(&task), outcome, "{name}");
+        is_at_work(&mut sandbox, &format!("after-{name}"));
+    }
+    sandbox.stop();
+    sandbox.start();
+    is_at_work(&mut sandbox, "at-last");
+    sandbox.stop();
+}
+
+#[test]
+fn a_number_after_which_there_is_none_is_not_believed() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    is_at_work(&mut sandbox, "before");
+    sandbox.stop();
+    let last = u64::MAX;
+    let last_seq = |sandbox: &Sandbox| sandbox.log().last().and_then(|line| line["seq"].as_u64()).unwrap();
+    let before = last_seq(&sandbox);
+    fs::write(sandbox.spool(".local/checkpoint.json"), json!({"seq": last, "tasks": []}).to_string())
+        .unwrap();
+    let host = entries(&sandbox.spool("events"))[0].clone();
+    fs::write(host.join(format!("2026-11-20-{last}.jsonl")), "").unwrap();
+    sandbox.start();
+    let commands = "cd $GITSPOOL_DIR/runs/*/$GITSPOOL_RUN && mkdir -p commands && cd commands";
+    let told = sandbox.outside("forged").display().to_string();
+    let shell = format!("{commands} && echo '{{}}' > {last}-note.json && echo yes > {told}; sleep 600");
+    let task = sandbox.submit("deaf", &json!({"shell": shell}));
+    sandbox.wait_told("forged");
+    assert_eq!(sandbox.cancel("stop.json", &task)["accepted"], true);
+    assert_eq!(sandbox.outcome(&task), "cancelled");
+    is_at_work(&mut sandbox, "after");
+    assert!((before..before + 50).contains(&last_seq(&sandbox)), "{before} and {}", last_seq(&sandbox));
+    check(&mut sandbox);
 }

@@ -15,6 +15,7 @@ mod crashpoint;
 mod damage;
 mod faults;
 mod hand;
+mod hostile;
 mod intake;
 mod refusals;
 mod restart;

@@ -1,136 +1,13 @@
 //! Files that are refused: byte for byte in `refused/`, with the reason beside them and in the receipt.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::check::check;
 use crate::sandbox::{Sandbox, read_json};
-
-/// What lies at a path, as far as a refusal must leave it alone: inode, length, and the content of what is small.
-fn likeness(path: &Path) -> (u64, u64, Vec<u8>) {
-    let meta = path.symlink_metadata().unwrap();
-    let small = meta.is_file() && meta.len() < 10_000_000;
-    (meta.ino(), meta.len(), if small { fs::read(path).unwrap() } else { Vec::new() })
-}
-
-/// Files that are no commands, whatever they contain: makes one at the path that it is given.
-type Make = fn(&Sandbox, &Path);
-
-const NO_FILES: [(&str, Make, &str, &str); 7] = [
-    ("link.json", |sandbox, path| symlink(sandbox.outside("victim.json"), path).unwrap(), "symlink", "copy"),
-    ("dangling.json", |_, path| symlink("/nowhere/at/all", path).unwrap(), "symlink", "copy"),
-    (
-        "hard.json",
-        |sandbox, path| fs::hard_link(sandbox.outside("victim.json"), path).unwrap(),
-        "hard_link",
-        "copy",
-    ),
-    ("fifo.json", |sandbox, path| drop(sandbox.sh("mkfifo \"$1\"", path)), "not_a_file", ""),
-    ("folder.json", |_, path| fs::create_dir_all(path.join("inner")).unwrap(), "not_a_file", ""),
-    ("socket.json", |_, path| drop(UnixListener::bind(path).unwrap()), "not_a_file", ""),
-    ("sparse.json", |_, path| File::create(path).unwrap().set_len(1 << 30).unwrap(), "too_large", ""),
-];
-
-/// Texts that are no commands: name, text, kind, and what the message, the place or the hint must say.
-fn no_texts() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
-    let deep = format!("{{\"run\":{}", "[".repeat(100_000));
-    let large = format!("{{\"run\":[\"true\"]{}}}", " ".repeat(1 << 20));
-    let text = |name, text: &str, kind, says| (name, text.as_bytes().to_vec(), kind, says);
-    vec![
-        text("large.json", &large, "too_large", ""),
-        text("empty.json", "", "empty", ""),
-        text("empty.sh", "", "empty", ""),
-        text("nul.sh", "echo a\0b\n", "contains_nul", ""),
-        ("latin.json", b"{\"shell\":\"echo \xe4\"}".to_vec(), "not_utf8", "UTF-8"),
-        ("latin.md", b"Gr\xfc\xdfe".to_vec(), "not_utf8", "UTF-8"),
-        text("bom.json", "\u{feff}{\"run\":[\"true\"]}", "invalid_json", ""),
-        text("cut.json", "{\"run\":[\"true\"", "invalid_json", "ends before"),
-        text("twice.json", "{\"run\":[\"true\"],\"run\":[\"false\"]}", "duplicate_key", "$.run"),
-        text("deep.json", &deep, "too_deep", ""),
-        text("array.json", "[\"true\"]", "wrong_type", "$"),
-        text("place.json", "{\"run\":[\"true\"],\"workspace\":[\"none\"]}", "wrong_type", "$.workspace"),
-        text("key.json", "{\"run\":[\"true\"],\"timeout\":5}", "unknown_key", "timeout_seconds"),
-        text("type.json", "{\"type\":\"cancle\",\"target\":\"x\"}", "unknown_type", "\"cancel\""),
-        text("none.json", "{}", "missing_key", "shell"),
-        text("nothing.json", "{\"run\":[]}", "invalid_value", "$.run"),
-        text("both.json", "{\"run\":[\"true\"],\"shell\":\"true\"}", "conflict", ""),
-        text(
-            "ours.json",
-            "{\"run\":[\"true\"],\"env\":{\"GITSPOOL_RUN\":\"x\"}}",
-            "not_permitted",
-            "GITSPOOL_",
-        ),
-        text("queue.json", "{\"run\":[\"true\"],\"queue\":\"defualt\"}", "not_found", "default"),
-        text("agent.json", "{\"prompt\":\"do it\",\"agent\":\"nobody\"}", "not_found", "agents/nobody.json"),
-        text("target.json", "{\"type\":\"cancel\",\"target\":\"nothing\"}", "not_found", "$.target"),
-        text("climb.json", "{\"run\":[\"true\"],\"name\":\"../x\"}", "wrong_type", "$.name"),
-        text("a b.json", "{\"run\":[\"true\"]}", "bad_name", "a-b.json"),
-        text("plain.txt", "{\"run\":[\"true\"]}", "bad_extension", ".json"),
-        text("no-extension", "{\"run\":[\"true\"]}", "bad_extension", ".json"),
-    ]
-}
-
-#[test]
-fn what_is_no_command_is_refused_with_its_reason_and_delays_no_other() {
-    let mut sandbox = Sandbox::new();
-    sandbox.set_settle_ms(3000);
-    fs::write(sandbox.outside("victim.json"), "{\"run\":[\"true\"]}").unwrap();
-    fs::create_dir(sandbox.outside("made")).unwrap();
-    let made = sandbox.outside("made");
-    let mut expected: Vec<(&str, &str, &str)> = Vec::new();
-    for (name, make, kind, says) in NO_FILES {
-        make(&sandbox, &made.join(name));
-        expected.push((name, kind, says));
-    }
-    let texts = no_texts();
-    for (name, text, kind, says) in &texts {
-        fs::write(made.join(name), text).unwrap();
-        expected.push((name, kind, says));
-    }
-    if chown(&made.join("foreign.json"), "{\"run\":[\"true\"]}") {
-        expected.push(("foreign.json", "foreign_owner", "65534"));
-    }
-    let before: Vec<_> = expected.iter().map(|(name, ..)| likeness(&made.join(name))).collect();
-    sandbox.start();
-    for (name, ..) in &expected {
-        fs::rename(made.join(name), sandbox.spool("inbox").join(name)).unwrap();
-    }
-    let good = sandbox.ask("good.json", &json!({"run": ["true"]}));
-    sandbox.outcome(good["task"].as_str().unwrap());
-    for ((name, kind, says), before) in expected.iter().zip(before) {
-        let receipt = sandbox.receipt(if *name == "a b.json" { "_a_b.json" } else { name });
-        // What makes sense is looked up at once, and then not found; all else was still settling.
-        let settled = *kind == "not_found" || good["seq"].as_u64() < receipt["seq"].as_u64();
-        assert!(settled, "{name} was refused before it had settled: {receipt}");
-        let refusal = &receipt["refusal"];
-        assert_eq!(&refusal["kind"], kind, "{name}: {receipt}");
-        assert!(
-            refusal.to_string().replace("\\\"", "\"").contains(says),
-            "{name} does not say {says}: {refusal}"
-        );
-        let refused = sandbox.spool(receipt["refused_file"].as_str().unwrap());
-        assert_eq!(likeness(&refused), before, "{name} is not what was dropped");
-        let why = format!("{}.why.json", refused.display());
-        assert_eq!(read_json(Path::new(&why)).as_ref(), Some(refusal), "{name}");
-    }
-    assert_eq!(fs::read(sandbox.outside("victim.json")).unwrap(), b"{\"run\":[\"true\"]}");
-    check(&mut sandbox);
-}
-
-/// Makes a file that belongs to nobody; only root can.
-fn chown(path: &Path, text: &str) -> bool {
-    fs::write(path, text).unwrap();
-    if std::os::unix::fs::chown(path, Some(65534), None).is_ok() {
-        return true;
-    }
-    eprintln!("SKIPPED: a file of another user can be made by root only");
-    fs::remove_file(path).unwrap();
-    false
-}
 
 #[test]
 fn a_refused_fifo_does_not_keep_checkpoints_from_being_written() {
@@ -215,5 +92,48 @@ fn two_refused_files_of_one_name_are_both_kept() {
         fs::read_to_string(sandbox.spool(receipt["refused_file"].as_str().unwrap())).unwrap()
     };
     assert_eq!((read(&receipts[0]), read(&receipts[1])), ("{".to_owned(), "[".to_owned()));
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_refused_file_that_is_called_like_the_reason_of_another_is_not_replaced_by_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_settle_ms(50);
+    sandbox.start();
+    let files = [("x.json.why.json", "{"), ("x.json", "["), ("x.json.why.json.why.json", "(")];
+    for (name, text) in files {
+        sandbox.drop_by_mv(name, text);
+        sandbox.receipt(name);
+    }
+    for (name, text) in files {
+        let receipt = sandbox.receipt(name);
+        let refused = sandbox.spool(receipt["refused_file"].as_str().unwrap());
+        assert_eq!(fs::read_to_string(&refused).unwrap(), text, "{receipt}");
+    }
+    check(&mut sandbox);
+}
+
+#[test]
+fn nothing_is_taken_where_somebody_else_could_put_another_inbox() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_settle_ms(50);
+    sandbox.start();
+    let (inbox, root) = (sandbox.spool("inbox"), sandbox.path("spool"));
+    let is_refused = |sandbox: &Sandbox, hint: &str| {
+        let receipt = sandbox.ask("open.json", &json!({"run": ["true"]}));
+        assert_eq!(receipt["refusal"]["kind"], "inbox_writable", "{receipt}");
+        assert!(receipt["refusal"]["hint"].as_str().unwrap().contains(hint), "{receipt}");
+    };
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+    is_refused(&sandbox, "chmod 700");
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+    if chown(&inbox, Some(65534), None).is_ok() {
+        is_refused(&sandbox, "chown");
+        chown(&inbox, Some(0), None).unwrap();
+    } else {
+        eprintln!("SKIPPED: a folder of another user can be made by root only");
+    }
+    assert_eq!(sandbox.ask("open.json", &json!({"run": ["true"]}))["accepted"], true);
+    sandbox.wait_until("its end", || sandbox.log().iter().any(|line| line["by"] == "run"));
     check(&mut sandbox);
 }
