@@ -384,7 +384,7 @@ fn read_command(mut file: &File, name: &str) -> Result<Command, Refusal> {
 }
 
 /// The name of a file's receipt: its own, or one that is safe and short enough to stand for it.
-fn receipt_name(name: &str) -> String {
+pub(crate) fn receipt_name(name: &str) -> String {
     if name.parse::<crate::id::Name>().is_ok() {
         return name.to_owned();
     }

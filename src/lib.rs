@@ -54,6 +54,11 @@ mod cli;
 #[cfg(test)]
 mod model;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+#[cfg(test)]
+mod properties;
+
 /// Does what the program's arguments ask for.
 #[must_use]
 pub fn main() -> std::process::ExitCode {

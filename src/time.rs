@@ -49,10 +49,16 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+/// The years that RFC 3339 can tell, 0000 to 9999, in microseconds.
+const TOLD: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+
 impl FromStr for Timestamp {
     type Err = chrono::ParseError;
+    /// Reads a time of any zone. One that lies in no year of UTC that can be told is the nearest that does, so that what
+    /// was read can be written.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Timestamp(DateTime::parse_from_rfc3339(text)?.timestamp_micros()))
+        let micros = DateTime::parse_from_rfc3339(text)?.timestamp_micros();
+        Ok(Timestamp(micros.clamp(*TOLD.start(), *TOLD.end())))
     }
 }
 
@@ -112,5 +118,18 @@ mod tests {
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
         assert!(at.to_string().ends_with(".123456Z"), "{at}");
         assert_eq!(at.date().to_string(), at.to_string()[..10]);
+    }
+
+    #[test]
+    fn a_time_that_was_read_can_be_written_in_whichever_zone_it_was() {
+        for (told, utc) in [
+            ("0000-01-01T00:00:00+23:59", "0000-01-01T00:00:00.000000Z"),
+            ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.999999Z"),
+            ("2026-11-20T15:04:05+01:00", "2026-11-20T14:04:05.000000Z"),
+        ] {
+            let at: Timestamp = told.parse().unwrap();
+            assert_eq!(at.to_string(), utc, "{told}");
+            assert_eq!(utc.parse::<Timestamp>().unwrap(), at);
+        }
     }
 }

@@ -22,5 +22,6 @@ mod restart;
 mod runs;
 mod sandbox;
 mod storm;
+mod terminal;
 mod words;
 mod workspaces;
