@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
@@ -693,4 +693,80 @@ fn a_file_that_is_swapped_while_it_is_looked_at_is_answered_for_what_it_is() {
         assert_eq!(receipt["refusal"]["kind"], kind, "{receipt}");
     }
     assert_eq!(fs::read_to_string(sandbox.outside("victim.json")).unwrap(), SWAPPED[0].1);
+}
+
+/// How long the daemon takes to answer a good file, in microseconds.
+fn answered_after(sandbox: &Sandbox, name: &str) -> u128 {
+    let aside = sandbox.path("aside.json");
+    fs::write(&aside, r#"{"run":["true"],"held":true}"#).unwrap();
+    let begun = Instant::now();
+    fs::rename(aside, sandbox.spool("inbox").join(name)).unwrap();
+    while sandbox.receipt_now(name).is_none() {
+        assert!(begun.elapsed().as_secs() < 60, "{name} is not answered");
+        std::thread::yield_now();
+    }
+    begun.elapsed().as_micros()
+}
+
+fn median(times: &mut [u128]) -> u128 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Drops a good file beside each hostile one, and one alone. `DELAY_ROUNDS` says how often, and then the times are told, as
+/// a line of JSON; without it a part of the table is gone through once, to see that it can be.
+#[test]
+fn a_good_file_is_answered_while_a_hostile_one_is_left_to_settle() {
+    let rounds: Option<usize> = std::env::var("DELAY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let mut sandbox = Sandbox::new();
+    sandbox.set_slots(0);
+    sandbox.set_settle_ms(3_600_000);
+    fs::write(sandbox.outside("victim.json"), GOOD).unwrap();
+    sandbox.start();
+    let cases: Vec<Case> =
+        [kinds_of_files(), names(), forms(), commands(), taken()].into_iter().flatten().collect();
+    let step = if rounds.is_some() { 1 } else { 12 };
+    let mut worst: Vec<(u128, u128, OsString)> = Vec::new();
+    let mut alone = Vec::new();
+    for (number, case) in cases.iter().enumerate().step_by(step) {
+        let mut beside = Vec::new();
+        for round in 0..rounds.unwrap_or(1) {
+            alone.push(answered_after(&sandbox, &format!("alone-{number}-{round}.json")));
+            let (made, there) = (sandbox.path("hostile"), sandbox.spool("inbox").join(&case.name));
+            match &case.made {
+                Made::Text(text) => fs::write(&made, text).unwrap(),
+                Made::By(make) => make(&sandbox, &made),
+            }
+            fs::rename(&made, &there).unwrap();
+            beside.push(answered_after(&sandbox, &format!("beside-{number}-{round}.json")));
+            let settles = matches!(case.fate, Refused(..) | LeftAlone);
+            assert_eq!(there.symlink_metadata().is_ok(), settles, "{:?}: {:?}", case.name, case.fate);
+            match there.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => fs::remove_dir_all(&there).unwrap(),
+                Ok(_) => fs::remove_file(&there).unwrap(),
+                Err(_) => {}
+            }
+        }
+        let most = beside.iter().copied().max().unwrap_or(0);
+        worst.push((median(&mut beside), most, case.name.clone()));
+    }
+    check(&mut sandbox);
+    if rounds.is_none() {
+        return;
+    }
+    worst.sort();
+    for (median, most, name) in worst.iter().rev().take(10) {
+        eprintln!("{median:>8} us, at most {most:>8} us beside {name:?}");
+    }
+    let mut medians: Vec<u128> = worst.iter().map(|(median, ..)| *median).collect();
+    let (slowest, _, name) = worst.last().unwrap();
+    let alone_most = alone.iter().copied().max().unwrap_or(0);
+    let alone = median(&mut alone);
+    let told = json!({
+        "cases": worst.len(), "rounds": rounds, "alone_median_us": alone, "alone_max_us": alone_most,
+        "beside_median_us": median(&mut medians), "beside_max_us": worst.iter().map(|(_, most, _)| *most).max(),
+        "slowest_case": name.to_string_lossy(), "slowest_case_median_us": slowest,
+        "slowest_case_delay_us": slowest.saturating_sub(alone),
+    });
+    eprintln!("DELAYS {told}");
 }
