@@ -1,8 +1,9 @@
 //! The command line: one file per verb, named after it.
 //!
-//! A verb that changes something drops a command file, as a shell script would; a verb that reads only reads files and needs no
-//! daemon. stdout is data, stderr is talk; neither steers a terminal, whoever wrote what is shown: only a run's output goes
-//! to a pipe as it is, and to a terminal with `--raw`. Exit codes: 0 done, 1 the answer is no, 2 an error; a broken pipe is success.
+//! A verb that changes something drops a command file, as a shell script would; a verb that reads only reads files and
+//! needs no daemon. stdout is data, stderr is talk; neither steers a terminal, whoever wrote what is shown: only a run's
+//! output goes to a pipe as it is, and to a terminal with `--raw`. Exit codes: 0 done, 1 the answer is no, 2 an error; a
+//! broken pipe is success.
 
 mod cancel;
 mod daemon;
