@@ -71,14 +71,18 @@ fn read<E: DeserializeOwned>(line: &[u8]) -> Result<Line<E>, String> {
         return Err(format!("{} bytes are more than a line has", line.len()));
     }
     let line = serde_json::from_slice::<Line<E>>(line).map_err(|error| error.to_string())?;
-    if line.seq > SEQ_MAX { Err(format!("no line has the number {}", line.seq)) } else { Ok(line) }
+    if is_number(line.seq) { Ok(line) } else { Err(format!("no line has the number {}", line.seq)) }
+}
+
+fn is_number(seq: u64) -> bool {
+    (1..=SEQ_MAX).contains(&seq)
 }
 
 /// The number with which a line begins, as we write it.
 fn seq_of(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":")?;
     let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).filter(|end| rest[*end] == b',')?;
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok().filter(|seq| *seq <= SEQ_MAX)
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok().filter(|seq| is_number(*seq))
 }
 
 /// The time of the last whole line.
@@ -186,6 +190,19 @@ mod tests {
                 assert!(parsed.lines.len() == 3 || told >= 2, "byte {place} as {damage}");
             }
         }
+    }
+
+    #[test]
+    fn a_line_that_is_none_of_ours_is_told_and_its_number_is_not_believed() {
+        let good = String::from_utf8(log_of(&["one"])).unwrap();
+        for number in ["0", "9007199254740992", "18446744073709551615"] {
+            let bytes = good.replace("\"seq\":1", &format!("\"seq\":{number}")) + &good;
+            let parsed = parse_where::<Said>(bytes.as_bytes(), |seq| seq > 0);
+            assert_eq!((parsed.lines.len(), parsed.bad.len(), parsed.last_seq), (1, 1, 1), "{number}");
+        }
+        let long = good.replace("one", &"x".repeat(LINE_BYTES_MAX)) + &good;
+        let parsed = parse::<Said>(long.as_bytes());
+        assert_eq!((parsed.lines.len(), parsed.bad.len()), (1, 1));
     }
 
     #[test]

@@ -192,7 +192,7 @@ where
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases(48)) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases(16)) })]
 
     #[test]
     fn damage_at_any_byte_of_a_log_costs_no_earlier_line(events in vec(event(), 1..6)) {
