@@ -322,11 +322,11 @@ fn clips(text: &str, bytes_max: usize) {
     assert!(in_line.len() <= bytes_max + 2, "{in_line:?} is longer than {bytes_max}");
 }
 
-/// Whether a command is one that the target `planted` takes for a fault: a rerank to the place 42.
+/// Whether a command is one that the target `planted` takes for a fault: a rerank to one of the places from 40 to 49.
 #[must_use]
 pub fn is_planted(bytes: &[u8]) -> bool {
     let read = command::parse("x.json", bytes);
-    matches!(read, Ok(Command::Rerank { rank, .. }) if u8::from(rank) == 42)
+    matches!(&read, Ok(Command::Rerank { rank, .. }) if u8::from(*rank) / 10 == 4)
 }
 
 /// A target by its name.

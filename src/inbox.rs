@@ -4,6 +4,8 @@
 //! writer has it open; from then on nobody else can change what is read. A file that makes no sense is left until it
 //! has been quiet for a while, and refused then. One file never delays another: nothing here waits for a file.
 
+mod claimed;
+
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -17,13 +19,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::clock;
 use crate::command::{self, BYTES_MAX, Command};
 use crate::event::Origin;
-use crate::id::TaskId;
 use crate::input::Input;
-use crate::layout::{self, Layout};
+use crate::layout::Layout;
 use crate::lease::{self, Writers};
 use crate::refusal::{Kind, Refusal};
 use crate::store;
 use crate::time::Moment;
+
+pub(crate) use claimed::{claimed_files, is_taken, receipt_name};
 
 /// How often the inbox is looked through without a hint.
 const RESCAN_EVERY: Duration = Duration::from_secs(30);
@@ -381,35 +384,4 @@ fn read_command(mut file: &File, name: &str) -> Result<Command, Refusal> {
         return Err(Refusal::new(Kind::TooLarge, format!("more than {BYTES_MAX} bytes")));
     }
     command::parse(name, &bytes)
-}
-
-/// The name of a file's receipt: its own, or one that is safe and short enough to stand for it.
-pub(crate) fn receipt_name(name: &str) -> String {
-    if name.parse::<crate::id::Name>().is_ok() {
-        return name.to_owned();
-    }
-    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
-    let plain: String = name.chars().map(safe).take(100).collect();
-    // No command has a name like this: if it is looked at again after a crash, it is refused again.
-    format!("_{plain}")
-}
-
-/// Whether no file waits to be taken, or was taken and has not come to the daemon yet: what an inbox says that was looked
-/// through a while ago does not count. `is_decided` knows the claims that only lack their answer.
-pub(crate) fn is_taken(layout: &Layout, is_decided: impl Fn(TaskId) -> bool) -> bool {
-    let waits = |names: Vec<String>| names.iter().any(|name| !command::is_in_the_making(name));
-    // Where this cannot be read nothing can be taken either.
-    let waiting = store::names(&layout.inbox()).is_ok_and(waits);
-    let claimed = claimed_files(layout).unwrap_or_default();
-    !waiting && claimed.iter().all(|origin| is_decided(origin.claim))
-}
-
-/// The files that an earlier daemon took, by what their names say.
-pub(crate) fn claimed_files(layout: &Layout) -> Result<Vec<Origin>, store::StoreError> {
-    let names = store::names(&layout.claimed())?;
-    let origin = |name: &String| {
-        let (claim, name): (TaskId, &str) = layout::parse_claim_name(name)?;
-        Some(Origin { claim, name: name.to_owned() })
-    };
-    Ok(names.iter().filter_map(origin).collect())
 }

@@ -136,6 +136,11 @@ pub(crate) fn open_dropped(path: &Path) -> Result<File, StoreError> {
     open_flags(path, OpenOptions::new().read(true), flags)
 }
 
+/// Whether a plain file lies there, and we may read it.
+pub(crate) fn is_readable_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()) && open_dropped(path).is_ok()
+}
+
 fn open_flags(path: &Path, options: &mut OpenOptions, flags: OFlags) -> Result<File, StoreError> {
     at("open", path, with_flags(options, flags).open(path))
 }

@@ -174,7 +174,10 @@ impl Daemon {
             store::rename(claimed, &path)?;
         }
         self.touch(Some(&why));
-        self.touch(Some(&path));
+        // No checkpoint waits for what cannot be opened, and so not be synced; nor is what is in there our doing.
+        if store::is_readable_file(&path) {
+            self.touch(Some(&path));
+        }
         Ok(path.strip_prefix(self.layout.root()).unwrap_or(&path).to_owned())
     }
 }

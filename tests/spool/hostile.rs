@@ -474,7 +474,8 @@ fn likeness(path: &Path) -> Likeness {
     let meta = path.symlink_metadata().unwrap();
     let content = match () {
         () if meta.is_symlink() => fs::read_link(path).unwrap().into_os_string().into_encoded_bytes(),
-        () if meta.is_file() && meta.len() < 10_000_000 => fs::read(path).unwrap(),
+        // Empty too for what we may not read.
+        () if meta.is_file() && meta.len() < 10_000_000 => fs::read(path).unwrap_or_default(),
         () => Vec::new(),
     };
     let seconds = |seconds: i64| seconds.unsigned_abs();
@@ -675,7 +676,7 @@ fn a_file_that_is_swapped_while_it_is_looked_at_is_answered_for_what_it_is() {
             }
         });
         let told = || sandbox.log().iter().filter(|line| line["command"].is_object()).count();
-        sandbox.wait_until("two thousand answers", || told() > 2000);
+        sandbox.wait_until("three hundred answers", || told() > 300);
         enough.store(true, Ordering::Relaxed);
     });
     sandbox.wait_until("an answer to the last", || !inbox.exists() && !inbox.is_symlink());

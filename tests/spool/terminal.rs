@@ -189,8 +189,8 @@ fn output_is_escaped_on_a_terminal_whole_in_a_pipe_and_text_in_json() {
     let line = is_harmless("logs --json", &on_terminal(command_of(&sandbox, &logs, true)).1);
     let line: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
     assert_eq!(line["text"], format!("{EVIL}\u{fffd}\u{fffd}"), "what is read back is what was written");
-    let shell = format!("printf 'EVIL\\033[31m'; gitspool note --summary \"$(printf 'EVIL\\033[31m')\"");
-    let run = verb(&["run", "--workspace", "none", "--shell", &shell], "");
+    let shell = "printf 'EVIL\\033[31m'; gitspool note --summary \"$(printf 'EVIL\\033[31m')\"";
+    let run = verb(&["run", "--workspace", "none", "--shell", shell], "");
     let seen = is_harmless("run", &on_terminal(command_of(&sandbox, &run, false)).1);
     assert!(seen.contains("EVIL\\u{1b}[31m"), "{seen}");
     sandbox.stop();
