@@ -1,8 +1,8 @@
 //! Kills and errors at each call that changes files: nothing accepted is lost, nothing starts twice, nobody panics.
 //!
 //! A few cases run with all tests: those that are known to be hard, and some that a seed chooses. The seed and each case
-//! that fails are printed; `CRASH_SEED` chooses the same again, `CRASH_CASE` repeats one. `scripts/soak kill` and
-//! `scripts/soak errors` go through all of them.
+//! that fails are printed; `CRASH_SEED` chooses the same again, `CRASH_CASE` repeats one, `CRASH_COUNT=run` prints the calls
+//! of a scenario. `scripts/soak kill` and `scripts/soak errors` go through all of them.
 
 mod case;
 mod scenario;
@@ -31,6 +31,9 @@ fn go_through(
 ) {
     if !crashpoint::is_available() {
         return soak::skip(verb, what);
+    }
+    if soak::count_asked_for() {
+        return;
     }
     if let Some(case) = soak::asked_for() {
         return soak::carry_out(vec![case], None).assert_well();

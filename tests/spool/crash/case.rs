@@ -40,6 +40,8 @@ pub(super) struct Case {
     fault: String,
     pub(super) site: Site,
     pub(super) then: Option<Site>,
+    /// Whether there is such a call each time. How many there are may differ by a few, since processes meet differently.
+    pub(super) must_come: bool,
 }
 
 impl fmt::Display for Case {
@@ -61,12 +63,13 @@ impl Case {
             fault: parts[1].to_owned(),
             site: site(2).expect("because a case names a call"),
             then: site(4),
+            must_come: false,
         }
     }
 
     fn new(scenario: &'static Scenario, fault: &str, matching: &str, number: u64) -> Case {
         let site = Site { matching: matching.to_owned(), number };
-        Case { scenario, fault: fault.to_owned(), site, then: None }
+        Case { scenario, fault: fault.to_owned(), site, then: None, must_come: false }
     }
 
     pub(super) fn fault(&self) -> Fault {
@@ -102,7 +105,10 @@ impl Chance {
 /// The kills that were hard on earlier versions, or are by their nature.
 pub(super) fn hard_kills() -> Vec<Case> {
     let of = |scenario: &'static Scenario| {
-        scenario.hard.iter().map(move |(matching, number)| Case::new(scenario, "kill", matching, *number))
+        scenario.hard.iter().map(move |(matching, number)| Case {
+            must_come: true,
+            ..Case::new(scenario, "kill", matching, *number)
+        })
     };
     SCENARIOS.iter().flat_map(of).collect()
 }
@@ -170,7 +176,7 @@ pub(super) fn hard_errors() -> Vec<Case> {
         "rotate|EIO|fsync spool/events|1",
         "checkpoint|EIO|fsync spool/queue|4",
     ];
-    HARD.iter().map(|text| Case::read(text)).collect()
+    HARD.iter().map(|text| Case { must_come: true, ..Case::read(text) }).collect()
 }
 
 /// All errors of a scenario that has so many calls.

@@ -54,7 +54,7 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
         hard: &[
             ("-> spool/queue/default/active", 1),
             ("task.json", 1),
-            ("run-lock", 1),
+            ("supervisor flock", 1),
             ("write spool/runs", 1),
             ("supervisor fdatasync", 1),
             ("launch execve", 1),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::case::Case;
-use super::trial;
+use super::{scenario, trial};
 
 /// Set by `scripts/soak`: how many minutes there are for all cases, instead of a few of them.
 pub(super) fn minutes() -> Option<u64> {
@@ -29,6 +29,15 @@ pub(super) fn seed() -> u64 {
 /// The one case to carry out, if somebody asks for one.
 pub(super) fn asked_for() -> Option<Case> {
     std::env::var("CRASH_CASE").ok().map(|text| Case::read(&text))
+}
+
+/// Prints the calls of the scenario that somebody asks for in `CRASH_COUNT`.
+pub(super) fn count_asked_for() -> bool {
+    let Ok(name) = std::env::var("CRASH_COUNT") else { return false };
+    for call in trial::count(scenario::named(&name)) {
+        eprintln!("{:4} {}", call.number, call.description);
+    }
+    true
 }
 
 #[derive(Default)]
@@ -80,12 +89,15 @@ fn carry_out_one(case: &Case, done: &Mutex<Done>) {
             if trial.seen.hit.is_some() {
                 *done.hit.entry(case.scenario.name).or_default() += 1;
             }
-            let at = trial.seen.hit.map_or("not hit".to_owned(), |call| call.description);
-            if trial.problems.is_empty() {
-                vec![]
-            } else {
-                [vec![format!("at: {at}")], trial.problems].concat()
+            let at = trial.seen.hit.map(|call| call.description);
+            let mut problems = trial.problems;
+            if at.is_none() && case.must_come {
+                problems.push("there is no such call: nothing was tried".to_owned());
             }
+            if !problems.is_empty() {
+                problems.insert(0, format!("at: {}", at.unwrap_or_default()));
+            }
+            problems
         }
     };
     if !problems.is_empty() {
