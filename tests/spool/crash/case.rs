@@ -110,7 +110,14 @@ pub(super) fn hard_kills() -> Vec<Case> {
             ..Case::new(scenario, "kill", matching, *number)
         })
     };
-    SCENARIOS.iter().flat_map(of).collect()
+    let torn = |name: &str, matching: &'static str, count: u64| {
+        let scenario = scenario::named(name);
+        (1..=count)
+            .map(move |number| Case { must_come: true, ..Case::new(scenario, "tear", matching, number) })
+            .collect::<Vec<_>>()
+    };
+    let torn = [torn("admit", "daemon write s", 5), torn("run", "supervisor write s", 4)].concat();
+    SCENARIOS.iter().flat_map(of).chain(torn).collect()
 }
 
 /// All kills of a scenario that has these calls: of everything, with and without a torn write; and where there are

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::scenario::{self, Scenario};
 use crate::check::problems;
 use crate::crashpoint::call::{Call, Role};
 use crate::crashpoint::{Fault, Plan, Seen, Site, Traced, Victims};
-use crate::sandbox::{Sandbox, files_below, read_json};
+use crate::sandbox::{Sandbox, files_below, name_of, read_json};
 
 /// How long a sticky fault lasts from its first call on, if the program does not end before.
 const STICKS_FOR: Duration = Duration::from_millis(1500);
@@ -30,6 +31,8 @@ pub(super) struct Trial {
 struct Before {
     log: Vec<String>,
     receipts: BTreeMap<String, Value>,
+    /// Records of which a reader saw a part only.
+    torn: Vec<String>,
 }
 
 /// Runs `scenario` with `fault` at `site`; with `then`, the next daemon is killed at that call of its own.
@@ -194,7 +197,25 @@ pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
 fn look(sandbox: &Sandbox) -> Before {
     let paths = files_below(&sandbox.spool("receipts"));
     let receipts = paths.iter().filter_map(|path| Some((path.display().to_string(), read_json(path)?)));
-    Before { log: sandbox.log().iter().map(ToString::to_string).collect(), receipts: receipts.collect() }
+    Before {
+        log: sandbox.log().iter().map(ToString::to_string).collect(),
+        receipts: receipts.collect(),
+        torn: torn(sandbox),
+    }
+}
+
+/// The records that are there and not whole. Not even a crash shows a part of one to a reader.
+fn torn(sandbox: &Sandbox) -> Vec<String> {
+    let folders = ["queue", "receipts", "runs", "refused", ".local/daemon.json", ".local/checkpoint.json"];
+    let files = folders.iter().flat_map(|folder| files_below(&sandbox.spool(folder)));
+    let is_record = |path: &PathBuf| {
+        let name = name_of(path);
+        // Of refused files only the reason is ours.
+        let is_ours = !path.starts_with(sandbox.spool("refused")) || name.ends_with(".why.json");
+        name.ends_with(".json") && is_ours
+    };
+    let torn = files.filter(is_record).filter(|path| read_json(path).is_none());
+    torn.map(|path| path.display().to_string()).collect()
 }
 
 /// Lets daemons do all there is to do, and compares with what was there before.
@@ -213,6 +234,7 @@ fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
     }
     let log: Vec<String> = sandbox.log().iter().map(ToString::to_string).collect();
     for before in before {
+        found.extend(before.torn.iter().map(|path| format!("a reader saw a part of {path}")));
         if log.get(..before.log.len()) != Some(&before.log[..]) {
             found.push("lines of the log are gone or others".to_owned());
         }
