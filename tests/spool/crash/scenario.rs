@@ -106,7 +106,12 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
         arguments: drain,
         hard: &[("held", 1)],
     },
-    Scenario { name: "note", prepare: ready_with_note, arguments: drain, hard: &[("cli rename spool/inbox", 1)] },
+    Scenario {
+        name: "note",
+        prepare: ready_with_note,
+        arguments: drain,
+        hard: &[("cli rename spool/inbox", 1)],
+    },
     Scenario {
         name: "rotate",
         prepare: long_log,
