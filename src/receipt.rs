@@ -1,5 +1,7 @@
 //! Receipts: what became of each command, under the command's own name.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,22 +64,32 @@ impl Receipt {
     }
 }
 
-/// Writes a receipt under its command's name; an earlier one of that name is kept beside it. Safe to repeat.
-pub(crate) fn write(layout: &Layout, receipt: &Receipt) -> Result<(), StoreError> {
+/// Writes a receipt under its command's name; an earlier one of that name is kept beside it. Safe to repeat. Returns the
+/// files that must be synced before the answer may be forgotten.
+pub(crate) fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, StoreError> {
     let date = receipt.claim.date();
     let path = layout.receipt(&date, &receipt.command);
     let bytes = spool::pretty(receipt);
-    let Some(there) = store::read_if_there(&path)? else { return store::draw(layout, &path, &bytes) };
-    let earlier = serde_json::from_slice(&there).ok().and_then(|there: Value| there["seq"].as_u64());
-    match earlier {
-        Some(seq) if seq == receipt.seq => Ok(()),
+    // What is no JSON was left by a power cut, and is drawn again: its line is in the log.
+    let there: Option<Value> =
+        store::read_if_there(&path)?.and_then(|there| serde_json::from_slice(&there).ok());
+    let Some(there) = there else {
+        store::draw(layout, &path, &bytes)?;
+        return Ok(vec![path]);
+    };
+    match there["seq"].as_u64() {
+        Some(seq) if seq == receipt.seq => Ok(vec![path]),
         Some(seq) if seq > receipt.seq => {
-            store::draw(layout, &layout.earlier_receipt(&date, &receipt.command, receipt.seq), &bytes)
+            let earlier = layout.earlier_receipt(&date, &receipt.command, receipt.seq);
+            store::draw(layout, &earlier, &bytes)?;
+            Ok(vec![earlier])
         }
-        // A receipt that nobody can read is kept too, under the number 0.
-        earlier => {
-            store::rename(&path, &layout.earlier_receipt(&date, &receipt.command, earlier.unwrap_or(0)))?;
-            store::draw(layout, &path, &bytes)
+        // One that is none of ours is kept too, under the number 0.
+        seq => {
+            let earlier = layout.earlier_receipt(&date, &receipt.command, seq.unwrap_or(0));
+            store::rename(&path, &earlier)?;
+            store::draw(layout, &path, &bytes)?;
+            Ok(vec![earlier, path])
         }
     }
 }

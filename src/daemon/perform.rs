@@ -145,9 +145,9 @@ impl Daemon {
         }
         let date = origin.claim.date();
         self.make_dated(&self.layout.receipts_of(&date))?;
-        receipt::write(&self.layout, &receipt)?;
-        let path = self.layout.receipt(&date, &origin.name);
-        self.touch(Some(&path));
+        for path in receipt::write(&self.layout, &receipt)? {
+            self.touch(Some(&path));
+        }
         store::remove(&claimed)
     }
 
@@ -169,8 +169,13 @@ impl Daemon {
         };
         let name = if taken { with_claim } else { origin.name.clone() };
         let (path, why) = (self.layout.refused_file(&date, &name), self.layout.refused_why(&date, &name));
-        if !moved {
+        // A power cut may have torn the reason, and left the file where it belongs.
+        let reason = store::read_if_there(&why)?;
+        let reason: Option<Refusal> = reason.and_then(|reason| serde_json::from_slice(&reason).ok());
+        if !moved || reason.is_none() {
             store::draw(&self.layout, &why, &spool::pretty(refusal))?;
+        }
+        if !moved {
             store::rename(claimed, &path)?;
         }
         self.touch(Some(&why));

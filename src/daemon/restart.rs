@@ -197,6 +197,11 @@ impl Daemon {
                 self.touch(Some(place));
             }
             self.touch(Some(&target));
+            if let State::Ended { attempts, .. } = state
+                && attempts > 0
+            {
+                self.draw_record_again(RunId { task, attempt: attempts })?;
+            }
         }
         if !state.is_ended() {
             self.queues.insert(task, Live { state, spec, spec_seq });

@@ -90,14 +90,9 @@ impl Daemon {
         if *looks < UPROOTED_LOOKS_MAX { Logged::Uprooted } else { Logged::Begun(Boot::This) }
     }
 
-    /// Takes note of a run that has ended and has no supervisor any more. That may have been killed before it drew the
-    /// picture of its last line, so the picture is looked at too.
+    /// Takes note of a run that has ended and has no supervisor any more.
     fn file_away(&mut self, run: RunId, record: &Record) -> Result<(), RunError> {
-        let path = self.layout.run(run).record();
-        let picture = spool::pretty(record);
-        if store::read_if_there(&path)?.as_ref() != Some(&picture) {
-            store::draw(&self.layout, &path, &picture)?;
-        }
+        self.draw_record(run, record)?;
         let outcome = record.outcome.unwrap_or(Outcome::Lost);
         let mut evidence = record.evidence.clone().unwrap_or_default();
         // Agents can write to the logs of their runs, and our line must take what they wrote.
@@ -105,6 +100,27 @@ impl Daemon {
         let ended = task::Event::RunEnded { attempt: run.attempt, outcome };
         self.decide(run.task, &ended, Told { evidence: Some(evidence), ..Told::by(By::Run) });
         Ok(())
+    }
+
+    /// Draws the picture of a run that has ended, unless that is there: its supervisor may have been killed before it did.
+    fn draw_record(&mut self, run: RunId, record: &Record) -> Result<(), StoreError> {
+        let path = self.layout.run(run).record();
+        let picture = spool::pretty(record);
+        if store::read_if_there(&path)?.as_ref() != Some(&picture) {
+            store::draw(&self.layout, &path, &picture)?;
+        }
+        self.touch(Some(&path));
+        Ok(())
+    }
+
+    /// Draws the picture of a run again that has ended since the checkpoint: a power cut may have torn it.
+    pub(super) fn draw_record_again(&mut self, run: RunId) -> Result<(), StoreError> {
+        let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
+        match record::fold(&jsonl::parse(&log).lines) {
+            Some(record) if record.outcome.is_some() => self.draw_record(run, &record),
+            // Somebody removed it.
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn start(&mut self, run: RunId) -> Result<(), RunError> {

@@ -13,10 +13,12 @@ mod crash;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod crashpoint;
 mod damage;
+mod disk;
 mod faults;
 mod hand;
 mod hostile;
 mod intake;
+mod power;
 mod refusals;
 mod restart;
 mod runs;

@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(crate) struct Sandbox {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removes the folder at the end, if it is ours to remove.
+    _temporary: Option<tempfile::TempDir>,
     daemon: Option<Child>,
     dropped: Cell<u32>,
 }
@@ -50,9 +52,17 @@ impl Sandbox {
     /// A user without a spool.
     pub(crate) fn without_spool() -> Sandbox {
         let folder = tempfile::Builder::new().prefix("gitspool-test-").tempdir().unwrap();
-        let sandbox = Sandbox { folder, daemon: None, dropped: Cell::new(0) };
+        let mut sandbox = Sandbox::at(folder.path());
+        sandbox._temporary = Some(folder);
+        sandbox
+    }
+
+    /// What is in `folder`, made if it is not there, without a spool as yet; it stays there.
+    pub(crate) fn at(folder: &Path) -> Sandbox {
+        let folder = folder.canonicalize().unwrap();
+        let sandbox = Sandbox { folder, _temporary: None, daemon: None, dropped: Cell::new(0) };
         for folder in ["home", "state", "outside"] {
-            fs::create_dir(sandbox.path(folder)).unwrap();
+            fs::create_dir_all(sandbox.path(folder)).unwrap();
         }
         let identity = "[user]\nname = Somebody\nemail = somebody@example.org\n";
         fs::write(sandbox.path("home/.gitconfig"), identity).unwrap();
@@ -61,7 +71,7 @@ impl Sandbox {
 
     /// A path in the sandbox, as `spool/inbox`.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join(below)
+        self.folder.join(below)
     }
 
     pub(crate) fn spool(&self, below: &str) -> PathBuf {
