@@ -164,7 +164,7 @@ pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
         return Err(DaemonError::Held { pid: holder, spool: layout.root().to_owned() });
     };
     for folder in layout.folders() {
-        store::make_one_dir(&folder)?;
+        store::make_lasting_dir(&folder)?;
     }
     let host = spool.host()?;
     let worked = work(spool, host.clone(), drain);

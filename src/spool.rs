@@ -90,11 +90,11 @@ pub(crate) fn find(given: Option<&Path>, from: &Path) -> Result<PathBuf, SpoolEr
 /// Makes the spool at `root`, or completes one that lacks folders. Tells whether it is new.
 pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool), SpoolError> {
     speakable(root)?;
-    store::make_dir(root)?;
+    store::make_lasting_dir(root)?;
     let root = store::at("find", root, root.canonicalize())?;
     let layout = Layout::new(root);
     for folder in layout.folders() {
-        store::make_one_dir(&folder)?;
+        store::make_lasting_dir(&folder)?;
     }
     let new = !store::exists(&layout.spool_record());
     if new {
@@ -123,7 +123,7 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
 /// Makes the folders of a queue, and its record when it has none.
 pub(crate) fn make_queue(layout: &Layout, queue: &Name, host: &Name) -> Result<(), StoreError> {
     for folder in layout.queue_folders(queue, host) {
-        store::make_one_dir(&folder)?;
+        store::make_lasting_dir(&folder)?;
     }
     if !store::exists(&layout.queue_record(queue)) {
         store::replace(layout, &layout.queue_record(queue), &pretty(&queue::Settings::default()))?;
@@ -186,9 +186,9 @@ impl Spool {
             return Ok(host);
         }
         let host = host_from(&rustix::system::uname().nodename().to_string_lossy());
-        store::make_dir(&self.state().work())?;
-        store::make_dir(&self.state().trash())?;
-        store::make_dir(&self.state().locks())?;
+        store::make_lasting_dir(&self.state().work())?;
+        store::make_lasting_dir(&self.state().trash())?;
+        store::make_lasting_dir(&self.state().locks())?;
         store::replace(&self.layout, &path, &pretty(&HostRecord { host: host.clone() })).or_else(
             |error| {
                 // The spool and the state folder may lie on different file systems; then there is no rename.

@@ -169,6 +169,16 @@ pub(crate) fn make_one_dir(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Makes a private folder and those above it; the folder itself is durable on return.
+pub(crate) fn make_lasting_dir(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_dir(path)?;
+    sync_dir(path)?;
+    sync_parent(path)
+}
+
 /// Makes those of the folders that are not there, parents first; tells whether one was missing.
 pub(crate) fn make_missing(folders: &[PathBuf]) -> Result<bool, StoreError> {
     let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !exists(folder)).collect();

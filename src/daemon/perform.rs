@@ -104,11 +104,7 @@ impl Daemon {
 
     /// Makes a dated folder, durably, if it is not there; somebody may have removed it.
     pub(super) fn make_dated(&self, folder: &Path) -> Result<(), StoreError> {
-        if !folder.is_dir() {
-            store::make_dir(folder)?;
-            store::sync_parent(folder)?;
-        }
-        Ok(())
+        store::make_lasting_dir(folder)
     }
 
     fn ask_cancel(&mut self, run: RunId) -> Result<(), StoreError> {

@@ -51,7 +51,7 @@ impl Daemon {
         watch: Watch,
     ) -> Result<(Daemon, Vec<Origin>), DaemonError> {
         let layout = spool.layout.clone();
-        store::make_dir(&layout.events_of(&host))?;
+        store::make_lasting_dir(&layout.events_of(&host))?;
         let sealed = history::segments(&layout, &host)?.last().map_or(0, |(last, _)| *last);
         let checkpoint = checkpoint::read(&layout)?;
         let checkpoint_seq = checkpoint.seq;
@@ -165,10 +165,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Removes files that a process was writing when it ended.
+    /// Removes files that a process was writing when it ended. One whose number is ours is gone: we have written nothing
+    /// yet, and where few programs run, such as in a container, a daemon often gets the number of the one before it.
     fn sweep(&self) -> Result<(), StoreError> {
         for name in store::names(&self.layout.tmp())? {
-            if layout::parse_aside_name(&name).is_none_or(|pid| !process::is_alive(pid)) {
+            let lives = |pid| pid != std::process::id() && process::is_alive(pid);
+            if layout::parse_aside_name(&name).is_none_or(|pid| !lives(pid)) {
                 // What is no file is not ours, and in nobody's way.
                 if let Err(error) = store::remove(&self.layout.tmp().join(&name)) {
                     tracing::warn!("{error}");
@@ -182,7 +184,7 @@ impl Daemon {
     fn redo(&mut self, task: TaskId, known: Known) -> Result<(), DaemonError> {
         let Known { state, spec, spec_seq, places } = known;
         if self.queues.queue(&spec.queue).is_none() {
-            store::make_dir(&self.layout.queue(&spec.queue))?;
+            store::make_lasting_dir(&self.layout.queue(&spec.queue))?;
             self.open_queue(&spec.queue)?;
         }
         let target = self.path_of(&spec.queue, task, &state);
