@@ -29,6 +29,7 @@ mod input;
 
 mod clock;
 mod environment;
+mod mutant;
 mod store;
 mod lock;
 mod log;

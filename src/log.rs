@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::jsonl::{self, Line};
+use crate::mutant;
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
@@ -132,7 +133,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
             let _ = file.set_len(self.bytes);
             return store::at("append to", &self.path, Err(error)).map_err(LogError::Store);
         }
-        if durability == Durability::Durable {
+        if durability == Durability::Durable && !mutant::NO_LOG_SYNC {
             store::at("sync", &self.path, file.sync_data())?;
             if self.bytes == 0 {
                 store::sync_parent(&self.path)?;

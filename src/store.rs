@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 
 use crate::clock;
 use crate::layout::Layout;
+use crate::mutant;
 
 /// A failed file operation: what was tried, where, and what the system said.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +47,11 @@ pub(crate) fn at<T>(action: &'static str, path: &Path, result: io::Result<T>) ->
 
 /// Replaces the record at `path`, durably: after return both content and name survive a power cut.
 pub(crate) fn replace(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let aside = write_aside(layout, bytes, true)?;
+    let aside = write_aside(layout, bytes, !mutant::PUBLISH_BEFORE_SYNC)?;
     publish(&aside, path)?;
+    if mutant::PUBLISH_BEFORE_SYNC {
+        sync_file(path)?;
+    }
     sync_parent(path)
 }
 
@@ -240,7 +244,7 @@ pub(crate) fn sync_file(path: &Path) -> Result<(), StoreError> {
 
 /// Makes a folder's entries durable; no error when the folder is gone.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    sync_if_there(path)
+    if mutant::NO_DIR_SYNC { Ok(()) } else { sync_if_there(path) }
 }
 
 /// Makes the entry of `path` in its folder durable.

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::layout::Layout;
+use crate::mutant;
 use crate::store::{self, StoreError};
 
 /// The SHA-256 of `bytes` in hexadecimal.
@@ -18,6 +19,8 @@ pub(crate) fn keep(layout: &Layout, bytes: &[u8]) -> Result<String, StoreError> 
     if store::read_if_there(&path)?.is_some_and(|there| there == bytes) {
         store::sync_file(&path)?;
         store::sync_parent(&path)?;
+    } else if mutant::TEXT_UNSYNCED {
+        store::draw(layout, &path, bytes)?;
     } else {
         store::replace(layout, &path, bytes)?;
     }

@@ -6,7 +6,7 @@
 //! whole spool is checked, and each promise of this and of all earlier boots.
 //!
 //! `scripts/soak power` makes many cuts; these variables tell what: `GITSPOOL_POWER_CUTS` on each file system,
-//! `_FS` (names, separated by commas), `_SEED` (of the first cut), `_MINUTES` (at most), `_PROGRAM` (another gitspool, such
+//! `_FS` (names, separated by commas), `_SEED` (of the first cut), `_SECONDS` (at most), `_PROGRAM` (another gitspool, such
 //! as a build that omits a sync), `_FIRST` (end at the first failure), `_REPORT` (a file for the results, one JSON object
 //! for each file system), `_KEEP` (a folder for what failed).
 
@@ -478,7 +478,7 @@ struct Order {
     cuts: u64,
     file_systems: Vec<FileSystem>,
     seed: u64,
-    until: Option<Instant>,
+    time: Option<Duration>,
     program: PathBuf,
     first: bool,
     report: Option<PathBuf>,
@@ -495,12 +495,11 @@ impl Order {
             let called = |name| FileSystem::called(name).unwrap_or_else(|| panic!("no file system {name}"));
             names.split(',').map(called).collect()
         });
-        let minutes = number("MINUTES").map(|minutes| Duration::from_secs(60 * minutes));
         Order {
             cuts: number("CUTS").unwrap_or(1),
             file_systems,
             seed: number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32),
-            until: minutes.map(|minutes| Instant::now() + minutes),
+            time: number("SECONDS").map(Duration::from_secs),
             program: value("PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gitspool").to_owned()).into(),
             first: value("FIRST").is_some(),
             report: value("REPORT").map(PathBuf::from),
@@ -509,10 +508,11 @@ impl Order {
     }
 
     fn carry_out(&self, file_system: FileSystem) -> Result<Tally, String> {
+        let begin = Instant::now();
         let mut tally = Tally::default();
         let mut round = None;
         for number in 0..self.cuts {
-            if self.until.is_some_and(|until| until <= Instant::now()) {
+            if self.time.is_some_and(|time| time <= begin.elapsed()) {
                 break;
             }
             if round.is_none() || number % CUTS_OF_A_DISK == 0 {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::check::check;
-use crate::sandbox::{Sandbox, entries, read_json, signal};
+use crate::sandbox::{Sandbox, entries, files_below, names, read_json, signal};
 
 fn supervisor_of(sandbox: &Sandbox, task: &str) -> u32 {
     sandbox.wait("the supervisor's pid", || sandbox.run_record(task)["pid"].as_u64()).try_into().unwrap()
@@ -395,4 +395,50 @@ fn a_ready_file_removed_while_no_daemon_ran_is_a_cancel_by_hand() {
 #[test]
 fn what_is_done_by_hand_right_after_a_daemon_was_asked_to_end_counts() {
     by_hand_meanwhile(Sandbox::stop);
+}
+
+#[test]
+fn what_a_power_cut_has_torn_is_drawn_again() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_settle_ms(1);
+    sandbox.start();
+    // The same name twice, and a refusal.
+    sandbox.carry_out("again", &json!({"run": ["true"]}));
+    sandbox.carry_out("again", &json!({"run": ["false"]}));
+    sandbox.drop_by_mv("wrong.json", "{");
+    sandbox.receipt("wrong.json");
+    sandbox.kill();
+    // As a cut leaves what was not synced: empty or full of NUL. And there was no time for a checkpoint.
+    let checkpoint = sandbox.spool(".local/checkpoint.json");
+    if checkpoint.exists() {
+        fs::remove_file(checkpoint).unwrap();
+    }
+    let receipts = files_below(&sandbox.spool("receipts"));
+    let tasks = ["done", "failed"].map(|folder| files_below(&sandbox.spool("queue/default").join(folder)));
+    let whys = files_below(&sandbox.spool("refused"))
+        .into_iter()
+        .filter(|path| path.ends_with("wrong.json.why.json"));
+    let records = files_below(&sandbox.spool("runs")).into_iter().filter(|path| path.ends_with("run.json"));
+    let pictures: Vec<PathBuf> =
+        receipts.into_iter().chain(tasks.concat()).chain(whys).chain(records).collect();
+    assert_eq!(pictures.len(), 3 + 2 + 1 + 2, "{pictures:?}");
+    for (path, torn) in pictures.iter().zip([&b""[..], &[0; 600]].iter().cycle()) {
+        fs::write(path, torn).unwrap();
+    }
+    sandbox.drain();
+    check(&mut sandbox);
+    assert_eq!(files_below(&sandbox.spool("receipts")).len(), 3, "nothing torn is kept");
+}
+
+#[test]
+fn what_an_earlier_daemon_of_the_same_number_left_in_tmp_is_removed() {
+    let sandbox = Sandbox::new();
+    let tmp = sandbox.spool(".local/tmp");
+    let line = format!(
+        "echo torn > {}/$$-left; exec {} --spool \"$1\" daemon --drain",
+        tmp.display(),
+        env!("CARGO_BIN_EXE_gitspool")
+    );
+    sandbox.sh(&line, &sandbox.spool(""));
+    assert_eq!(names(&tmp), Vec::<String>::new());
 }
