@@ -8,6 +8,7 @@ use super::CliError;
 use crate::clock;
 use crate::command;
 use crate::layout::Layout;
+use crate::mutant;
 use crate::store;
 
 /// A dropped command.
@@ -23,8 +24,13 @@ pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, Cl
     command::parse(&name, &bytes).map_err(CliError::Unsendable)?;
     let (aside, path): (PathBuf, PathBuf) = (layout.dropping(&name), layout.dropped(&name));
     let file = store::create_new(&aside, &bytes, 0o600)?;
-    store::at("sync", &aside, file.sync_all())?;
-    store::rename(&aside, &path)?;
+    if mutant::PUBLISH_BEFORE_SYNC {
+        store::rename(&aside, &path)?;
+        store::at("sync", &path, file.sync_all())?;
+    } else {
+        store::at("sync", &aside, file.sync_all())?;
+        store::rename(&aside, &path)?;
+    }
     store::sync_parent(&path)?;
     Ok(Dropped { name })
 }

@@ -156,7 +156,7 @@ impl Daemon {
     /// Draws what was changed since the checkpoint into new files: a sync has failed, and of the old ones nobody knows what
     /// is on disk. Refused files are their writers', and stay as they are.
     fn draw_anew(&self) -> Result<(), StoreError> {
-        let pictures = [self.layout.queues(), self.layout.receipts()];
+        let pictures = [self.layout.queues(), self.layout.receipts(), self.layout.runs()];
         let is_picture =
             |path: &&PathBuf| pictures.iter().any(|folder| path.starts_with(folder)) && path.is_file();
         for path in self.touched.iter().filter(is_picture) {

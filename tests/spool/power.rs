@@ -118,6 +118,9 @@ const RECOVERY: &str = r#"
     wait $!
 "#;
 
+/// Where the witness keeps which programs have ended with 0.
+const ANSWERS: [&str; 4] = ["submitted", "released", "cancelled", "made"];
+
 /// Something that may be relied on once it was seen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Promise {
@@ -304,6 +307,7 @@ impl Round {
         self.take_note();
         self.disk.cut();
         machine.kill();
+        self.forget_late_answers();
         self.disk.mount_again();
         let mut wrong = self.torn_records();
         tally.torn_pictures += self.torn_pictures();
@@ -363,6 +367,14 @@ impl Round {
             promises.extend(outcome.map(|outcome| Promise::RunEnded { run: name_of(&run), outcome }));
         }
         self.promises.extend(promises);
+    }
+
+    /// What was answered after the note was taken counts for nothing, now and at later cuts: while the power goes, a
+    /// file system may answer what no disk holds.
+    fn forget_late_answers(&self) {
+        for name in ANSWERS {
+            let _ = fs::remove_file(self.seen(name));
+        }
     }
 
     fn broken_promises(&self) -> Vec<String> {
