@@ -508,7 +508,7 @@ impl Order {
             names.split(',').map(called).collect()
         });
         Order {
-            cuts: number("CUTS").unwrap_or(1),
+            cuts: number("CUTS").unwrap_or(2),
             file_systems,
             seed: number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32),
             time: number("SECONDS").map(Duration::from_secs),
