@@ -1,6 +1,7 @@
 //! A run's assignment: everything its supervisor needs, frozen in `task.json` when the run is begun.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub(crate) struct Assignment {
     /// The profile that carries out a prompt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) agent: Option<Profile>,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Arc<Spec>,
 }
 
 impl Assignment {

@@ -2,6 +2,8 @@
 //!
 //! State lines carry the full new state, so that folding a log needs no rules.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
@@ -75,7 +77,7 @@ pub(crate) struct Origin {
 #[serde(untagged)]
 pub(crate) enum SpecText {
     Elsewhere { text_sha256: String },
-    Here(Box<Spec>),
+    Here(Arc<Spec>),
 }
 
 impl Event {
@@ -123,7 +125,7 @@ mod tests {
         let command = Origin { claim: task, name: "x.json".into() };
         let state = State::Ready { rank: crate::id::Rank::default(), attempts: 0 };
         for spec in [
-            SpecText::Here(Box::new(Spec { run: Some(vec!["true".into()]), ..Spec::default() })),
+            SpecText::Here(Arc::new(Spec { run: Some(vec!["true".into()]), ..Spec::default() })),
             SpecText::Elsewhere { text_sha256: "ab".into() },
         ] {
             let event = Event::Submitted { task, state: state.clone(), spec, command: command.clone() };

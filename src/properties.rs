@@ -2,6 +2,8 @@
 //!
 //! `PROPTEST_CASES` tells how many of each are tried. What must hold of any bytes at all is in `fuzzing`.
 
+use std::sync::Arc;
+
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -103,7 +105,7 @@ fn origin() -> impl Strategy<Value = Origin> {
 /// Events of the spool's log.
 fn event() -> impl Strategy<Value = Event> {
     let submitted = (task(), state(), spec(), origin()).prop_map(|(task, state, spec, command)| {
-        Event::Submitted { task, state, spec: SpecText::Here(Box::new(spec)), command }
+        Event::Submitted { task, state, spec: SpecText::Here(Arc::new(spec)), command }
     });
     let moved = (task(), state(), option::of(origin()), option::of(text()), option::of(evidence())).prop_map(
         |(task, state, command, reason, evidence)| Event::Moved {

@@ -1,6 +1,7 @@
 //! The queues in memory: which tasks are live, in which order the ready ones go, and which may start. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,7 +47,8 @@ const PASSED_OVER_MAX: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) state: State,
-    pub(crate) spec: Spec,
+    /// Shared, since it may be long, and does not change.
+    pub(crate) spec: Arc<Spec>,
     /// The log line that holds the spec.
     pub(crate) spec_seq: u64,
 }
@@ -182,7 +184,7 @@ mod tests {
 
     fn ready(rank: u8) -> Live {
         let state = State::Ready { rank: Rank::try_from(rank).unwrap(), attempts: 0 };
-        Live { state, spec: Spec::default(), spec_seq: 1 }
+        Live { state, spec: Arc::default(), spec_seq: 1 }
     }
 
     fn default_queue(queues: &Queues) -> &Queue {
@@ -209,7 +211,7 @@ mod tests {
     fn a_task_is_found_by_id_by_its_end_and_by_name() {
         let mut queues = Queues::default();
         let mut named = ready(50);
-        named.spec.name = "build".parse().ok();
+        named.spec = Arc::new(Spec { name: "build".parse().ok(), ..Spec::default() });
         queues.insert(id(1), named.clone());
         queues.insert(id(2), ready(50));
         assert_eq!(queues.find("build"), [id(1)]);

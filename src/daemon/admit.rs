@@ -1,6 +1,7 @@
 //! From a command to decisions: what is asked for is looked up, checked against what is there, and answered.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::agent;
 use crate::clock;
@@ -67,8 +68,8 @@ impl Daemon {
         let task = id.unwrap_or(origin.claim);
         self.fix_place(&mut spec)?;
         if let Some(known) = self.known_spec(task)? {
-            let what = if known == spec { "submitted already" } else { "taken by another spec" };
-            if known != spec {
+            let what = if *known == spec { "submitted already" } else { "taken by another spec" };
+            if *known != spec {
                 return Err(
                     Refusal::new(refusal::Kind::Conflict, format!("the id {task} is {what}")).at("$.id")
                 );
@@ -78,6 +79,7 @@ impl Daemon {
         self.check_queue(&spec.queue)?;
         self.check_agent(&spec)?;
         let state = if held { State::Held { rank, attempts: 0 } } else { State::Ready { rank, attempts: 0 } };
+        let spec = Arc::new(spec);
         let spec_text = self.spec_text(&spec);
         self.note_failed_sync(spec_text.as_ref().err());
         let spec_text =
@@ -117,18 +119,18 @@ impl Daemon {
     }
 
     /// A spec as a line carries it; a long one is kept as a text first.
-    fn spec_text(&self, spec: &Spec) -> Result<SpecText, StoreError> {
+    fn spec_text(&self, spec: &Arc<Spec>) -> Result<SpecText, StoreError> {
         let bytes = serde_json::to_vec(spec).expect("because a spec has string keys");
         if bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(SpecText::Here(Box::new(spec.clone())));
+            return Ok(SpecText::Here(Arc::clone(spec)));
         }
         Ok(SpecText::Elsewhere { text_sha256: texts::keep(&self.layout, &bytes)? })
     }
 
     /// The spec of a task that is live or has ended; the cost does not depend on how many there were.
-    fn known_spec(&self, task: TaskId) -> Result<Option<Spec>, Refusal> {
+    fn known_spec(&self, task: TaskId) -> Result<Option<Arc<Spec>>, Refusal> {
         if let Some(live) = self.queues.task(task) {
-            return Ok(Some(live.spec.clone()));
+            return Ok(Some(Arc::clone(&live.spec)));
         }
         let unreadable = |error: String| Refusal::new(refusal::Kind::Unreadable, error);
         for queue in self.queues.names() {

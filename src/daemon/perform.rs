@@ -1,6 +1,7 @@
 //! What is done once a line is durable: files placed, supervisors started, commands answered. Each is safe to repeat.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::command::ToRun;
 use crate::event::{Event, Origin};
@@ -87,7 +88,7 @@ impl Daemon {
     }
 
     /// The spec of a task that is live, or has ended in this batch.
-    pub(super) fn spec_of(&self, task: TaskId) -> Option<&Spec> {
+    pub(super) fn spec_of(&self, task: TaskId) -> Option<&Arc<Spec>> {
         let live = self.queues.task(task).or_else(|| self.ended.get(&task));
         live.map(|live| &live.spec)
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
@@ -35,7 +36,7 @@ use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, daemon_record};
 /// A task as the checkpoint and the log after it tell it.
 struct Known {
     state: State,
-    spec: Spec,
+    spec: Arc<Spec>,
     spec_seq: u64,
     /// Where its file may lie; empty when nothing happened to it since the checkpoint.
     places: Vec<PathBuf>,
@@ -273,10 +274,10 @@ fn fold(
 }
 
 /// The spec that a line carries or names.
-fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Spec>, StoreError> {
+fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Arc<Spec>>, StoreError> {
     let Some(Line { event: Event::Submitted { spec, .. }, .. }) = line else { return Ok(None) };
     match spec {
-        SpecText::Here(spec) => Ok(Some((**spec).clone())),
+        SpecText::Here(spec) => Ok(Some(Arc::clone(spec))),
         SpecText::Elsewhere { text_sha256 } => {
             Ok(texts::read(layout, text_sha256)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
         }
