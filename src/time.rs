@@ -85,6 +85,17 @@ impl fmt::Display for Date {
     }
 }
 
+/// Whether a folder's name is a day's. An id that somebody chose may be of a year with five digits, told with a `+`.
+pub(crate) fn is_date(name: &str) -> bool {
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = name.splitn(3, '-');
+    let (year, month, day) =
+        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let year = year.strip_prefix('+').map_or_else(|| digits(year, 4), |year| digits(year, 5));
+    year && digits(month, 2) && digits(day, 2)
+}
+
 /// A point on this machine's monotonic clock, from an origin that differs for each process.
 /// What a process decides about time (deadlines, quiet time), it decides with this.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -118,6 +129,27 @@ mod tests {
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
         assert!(at.to_string().ends_with(".123456Z"), "{at}");
         assert_eq!(at.date().to_string(), at.to_string()[..10]);
+    }
+
+    #[test]
+    fn every_day_of_an_id_is_a_date_and_no_other_name_is() {
+        for millis in [0, 1_795_187_045_123, (1 << 48) - 1] {
+            let date = Timestamp::from_micros(millis * 1000).date().to_string();
+            assert!(is_date(&date), "{date}");
+        }
+        for name in [
+            "",
+            "2026-11",
+            "2026-11-2",
+            "2026-11-201",
+            "20261-11-20",
+            "+2026-11-20",
+            "2026-11-20-1",
+            "2026_11_20",
+            "-026-11-20",
+        ] {
+            assert!(!is_date(name), "{name}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::id::{Name, Rank, RunId, TaskId};
 use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::spec::Spec;
 use crate::store::{self, StoreError};
+use crate::time;
 
 /// The shortest end of an id that stands for it.
 const SUFFIX_MIN: usize = 4;
@@ -226,7 +227,7 @@ pub(super) fn ended_dates(layout: &Layout) -> Result<Vec<String>, StoreError> {
     for queue in queues(layout)? {
         for folder in ENDED_FOLDERS {
             dates.extend(
-                store::names(&layout.ended(&queue, folder))?.into_iter().filter(|name| is_date(name)),
+                store::names(&layout.ended(&queue, folder))?.into_iter().filter(|name| time::is_date(name)),
             );
         }
     }
@@ -250,15 +251,6 @@ pub(super) fn ended_on(layout: &Layout, date: &str) -> Result<Vec<Found>, StoreE
     }
     all.sort_by_key(|found| std::cmp::Reverse(found.task));
     Ok(all)
-}
-
-/// Whether a folder's name is a day's.
-pub(super) fn is_date(name: &str) -> bool {
-    name.len() == 10
-        && name
-            .bytes()
-            .enumerate()
-            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 #[cfg(test)]

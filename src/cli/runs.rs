@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::CliError;
-use super::find::{Found, Place, is_date};
+use super::find::{Found, Place};
 use crate::id::{RunId, TaskId};
 use crate::jsonl;
 use crate::layout::Layout;
@@ -11,6 +11,7 @@ use crate::lock;
 use crate::record::{self, Record, Status};
 use crate::redact;
 use crate::store::{self, StoreError};
+use crate::time;
 
 /// How many runs a task has had, its present one included.
 pub(super) fn attempts(layout: &Layout, task: TaskId) -> u32 {
@@ -89,7 +90,7 @@ pub(super) fn shown(record: &Record) -> Value {
 /// All runs, by the day of their tasks, the newest first.
 pub(super) fn all(layout: &Layout) -> Result<impl Iterator<Item = RunId>, StoreError> {
     let mut dates: Vec<String> =
-        store::names(&layout.runs())?.into_iter().filter(|name| is_date(name)).collect();
+        store::names(&layout.runs())?.into_iter().filter(|name| time::is_date(name)).collect();
     dates.sort();
     let folder = layout.runs();
     Ok(dates.into_iter().rev().flat_map(move |date| {
