@@ -10,9 +10,7 @@ mod trust;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock;
 use crate::command::{self, BYTES_MAX, Command};
+use crate::disk::{self, File, Metadata};
 use crate::event::Origin;
 use crate::input::Input;
 use crate::layout::Layout;
@@ -173,21 +172,20 @@ impl Inbox {
 
     /// The names in the inbox that are ours to look at, the oldest file first.
     fn names(&self) -> Vec<OsString> {
-        let entries = match fs::read_dir(self.layout.inbox()) {
-            Ok(entries) => entries,
+        let names = match disk::list(&self.layout.inbox()) {
+            Ok(names) => names,
             Err(error) => {
                 tracing::error!("cannot list {}: {error}", self.layout.inbox().display());
                 return Vec::new();
             }
         };
         let ours = |name: &OsStr| !command::is_in_the_making(&name.to_string_lossy());
-        let mut found: Vec<((i64, i64), OsString)> = entries
-            .flatten()
-            .filter(|entry| ours(&entry.file_name()))
-            .map(|entry| {
-                let age =
-                    entry.metadata().map_or((0, 0), |metadata| (metadata.mtime(), metadata.mtime_nsec()));
-                (age, entry.file_name())
+        let mut found: Vec<((i64, i64), OsString)> = names
+            .into_iter()
+            .filter(|name| ours(name))
+            .map(|name| {
+                let there = disk::link_metadata(&self.layout.inbox().join(&name));
+                (there.map_or((0, 0), |metadata| metadata.modified), name)
             })
             .collect();
         found.sort();
@@ -245,7 +243,7 @@ impl Inbox {
     /// Decides about one file, or not yet: refusals, and commands whose writers cannot be known, wait until it has been
     /// quiet.
     fn judge(&mut self, path: &Path, name: &str) -> Option<Judged> {
-        let metadata = fs::symlink_metadata(path).ok()?;
+        let metadata = disk::link_metadata(path).ok()?;
         let shape = Shape::of(&metadata);
         let (quiet, senseless) = self.is_quiet(path, shape);
         if senseless && !quiet {
@@ -262,7 +260,7 @@ impl Inbox {
             Err(error) if error.is_not_found() => return None,
             Err(error) => return refused(Refusal::new(Kind::Unreadable, error.to_string())),
         };
-        if file.metadata().is_ok_and(|metadata| Shape::of(&metadata) != shape) {
+        if disk::look(&file).is_ok_and(|metadata| Shape::of(&metadata) != shape) {
             // Another file lies there now.
             return None;
         }
@@ -303,20 +301,15 @@ impl Judged {
     /// Whether the claimed file is the one that was judged, and nobody wrote to it while it was being taken.
     fn is_about(&self, claimed: &Path) -> bool {
         let same = |meta: std::io::Result<Metadata>| meta.is_ok_and(|meta| Shape::of(&meta) == self.shape);
-        let is_as_read = |file: &File| same(file.metadata()) && lease::writers(file) != Writers::Some;
-        same(fs::symlink_metadata(claimed)) && self.file.as_ref().is_none_or(is_as_read)
+        let is_as_read = |file: &File| same(disk::look(file)) && lease::writers(file) != Writers::Some;
+        same(disk::link_metadata(claimed)) && self.file.as_ref().is_none_or(is_as_read)
     }
 }
 
 impl Shape {
     fn of(metadata: &Metadata) -> Shape {
-        Shape {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            links: metadata.nlink(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
+        let Metadata { device, inode, bytes, links, modified, .. } = *metadata;
+        Shape { device, inode, bytes, links, modified }
     }
 }
 

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::RawMode;
 
@@ -106,17 +106,14 @@ fn decode(bytes: &[u8]) -> Option<(Order, Surroundings)> {
 #[derive(Debug)]
 pub(crate) struct Ahead {
     pub(crate) pid: u32,
-    stdin: ChildStdin,
+    stdin: process::Pipe,
 }
 
 impl Ahead {
     /// Starts a launch stage that waits for its order.
     pub(crate) fn start() -> io::Result<Ahead> {
-        let mut command = Command::new(process::own_program());
-        command.arg(VERB).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn()?;
-        let stdin = child.stdin.take().expect("because stdin is piped");
-        Ok(Ahead { pid: child.id(), stdin })
+        let (pid, stdin) = process::start_waiting(VERB)?;
+        Ok(Ahead { pid, stdin })
     }
 
     /// Gives it its order; it becomes the agent. Returns the agent's process.

@@ -8,7 +8,7 @@
     reason = "no crate wraps F_SETLEASE; this is the one system call that we make ourselves"
 )]
 
-use std::fs::File;
+use crate::disk::File;
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub(crate) enum Writers {
 /// Asks for the writers of `file`, which was opened for reading.
 #[cfg(target_os = "linux")]
 pub(crate) fn writers(file: &File) -> Writers {
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
     // SAFETY: fcntl with F_SETLEASE takes an integer and touches no memory; the descriptor is open for the whole call,
     // since `file` is borrowed.
-    let set = |lease: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, lease) };
+    let set = |lease: libc::c_int| unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, lease) };
     if set(libc::F_RDLCK) == 0 {
         set(libc::F_UNLCK);
         return Writers::None;

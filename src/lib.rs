@@ -30,6 +30,7 @@ mod input;
 mod clock;
 mod environment;
 mod mutant;
+mod disk;
 mod store;
 mod lock;
 mod log;

@@ -2,15 +2,12 @@
 //!
 //! Lock files are never removed, renamed or replaced. What they contain is for people; nothing decides by it.
 //! Weak on NFS, where flock may be emulated or absent: a spool belongs on a local file system.
-#![expect(clippy::disallowed_methods, reason = "the one module that takes file locks")]
+#![expect(clippy::disallowed_methods, reason = "tries for a moment to get a lock")]
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use fs2::FileExt;
-
+use crate::disk::{self, File, How, Metadata};
 use crate::store::{self, StoreError};
 
 /// A held lock; it ends when this is dropped. Close-on-exec, so that no process inherits it.
@@ -22,7 +19,7 @@ pub(crate) struct Lock {
 
 /// Takes the lock of a folder itself, which even `git clean -fdx` leaves; `None` when another holds it.
 fn try_folder(path: &Path) -> Result<Option<Lock>, StoreError> {
-    let file = store::at("open", path, File::open(path))?;
+    let file = store::at("open", path, disk::open(path, How::READ))?;
     try_lock(path, file)
 }
 
@@ -41,7 +38,7 @@ pub(crate) fn try_folder_patiently(path: &Path) -> Result<Option<Lock>, StoreErr
 pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>, StoreError> {
     loop {
         let file = store::open_lock(path)?;
-        let identity = store::at("look at", path, file.metadata())?;
+        let identity = store::at("look at", path, disk::look(&file))?;
         let Some(lock) = try_lock(path, file)? else { return Ok(None) };
         if is_still_at(path, &identity) {
             return Ok(Some(lock));
@@ -53,8 +50,8 @@ pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>, StoreError> {
 pub(crate) fn wait_exclusive(path: &Path) -> Result<Lock, StoreError> {
     loop {
         let file = store::open_lock(path)?;
-        let identity = store::at("look at", path, file.metadata())?;
-        store::at("lock", path, file.lock_exclusive())?;
+        let identity = store::at("look at", path, disk::look(&file))?;
+        store::at("lock", path, disk::lock(&file))?;
         if is_still_at(path, &identity) {
             return Ok(Lock { _file: file });
         }
@@ -64,26 +61,22 @@ pub(crate) fn wait_exclusive(path: &Path) -> Result<Lock, StoreError> {
 /// Whether somebody holds the lock at `path`, which may be a folder. Creates no file. To find out it takes the lock for an
 /// instant, shared with others who look; so whoever wants the lock itself waits, or tries more than once.
 pub(crate) fn is_held(path: &Path) -> Result<bool, StoreError> {
-    match File::open(path) {
+    match disk::open(path, How::READ) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         opened => {
             let file = store::at("open", path, opened)?;
-            Ok(FileExt::try_lock_shared(&file).is_err())
+            Ok(!disk::try_lock_shared(&file).unwrap_or(false))
         }
     }
 }
 
 fn try_lock(path: &Path, file: File) -> Result<Option<Lock>, StoreError> {
-    match file.try_lock_exclusive() {
-        Ok(()) => Ok(Some(Lock { _file: file })),
-        Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(None),
-        Err(error) => store::at("lock", path, Err(error)),
-    }
+    Ok(store::at("lock", path, disk::try_lock(&file))?.then_some(Lock { _file: file }))
 }
 
 /// Whether `path` still names the file that was locked: somebody may have replaced it in between.
-fn is_still_at(path: &Path, identity: &std::fs::Metadata) -> bool {
-    std::fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (identity.dev(), identity.ino()))
+fn is_still_at(path: &Path, locked: &Metadata) -> bool {
+    disk::metadata(path).is_ok_and(|now| now.identity() == locked.identity())
 }
 
 #[cfg(test)]

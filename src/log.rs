@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::disk;
 use crate::jsonl::{self, Line};
 use crate::mutant;
 use crate::store::{self, StoreError};
@@ -124,7 +125,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
 
     fn write(&self, bytes: &[u8], durability: Durability) -> Result<(), LogError> {
         let mut file = store::open_append(&self.path)?;
-        let found = store::at("look at", &self.path, file.metadata())?.len();
+        let found = store::at("look at", &self.path, disk::look(&file))?.bytes;
         if found != self.bytes {
             return Err(LogError::Changed { path: self.path.clone(), expected: self.bytes, found });
         }

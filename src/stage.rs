@@ -77,7 +77,7 @@ fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
 /// Runs git in a worktree as the agent would be run.
 fn launcher(paths: &RunLayout) -> crate::git::Launcher {
     let order = launch::Order {
-        parent: std::process::id(),
+        parent: process::id(),
         umask: 0o022,
         directory: ".".into(),
         errors: paths.launch_error(),

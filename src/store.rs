@@ -1,19 +1,20 @@
-//! Every change of the file system but appending: create, replace, rename, remove, make durable.
+//! Every change of the file system but appending, with its meaning: create, replace, rename, remove, make durable.
 //!
 //! Two strengths. [`replace`] is durable when it returns: written aside, synced, renamed, folder synced. [`draw`] only
 //! never shows a torn file to a reader while the machine is up: for pictures that a log can draw again.
-#![expect(clippy::disallowed_methods, reason = "the one module that changes files")]
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use crate::clock;
+use crate::disk::{self, Create, How};
 use crate::layout::Layout;
 use crate::mutant;
+use crate::process;
+
+pub(crate) use crate::disk::File;
 
 /// A failed file operation: what was tried, where, and what the system said.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,7 @@ pub(crate) fn draw(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), Sto
 }
 
 fn write_aside(layout: &Layout, bytes: &[u8], sync: bool) -> Result<PathBuf, StoreError> {
-    let aside = layout.aside(std::process::id(), &clock::new_secret());
+    let aside = layout.aside(process::id(), &clock::new_secret());
     let written = match create_new(&aside, bytes, 0o600) {
         // Somebody removed the folder: nothing in it is missed.
         Err(error) if error.is_not_found() => {
@@ -77,17 +78,17 @@ fn write_aside(layout: &Layout, bytes: &[u8], sync: bool) -> Result<PathBuf, Sto
 }
 
 fn publish(aside: &Path, path: &Path) -> Result<(), StoreError> {
-    at("rename a new file to", path, fs::rename(aside, path)).inspect_err(|_| discard(aside))
+    at("rename a new file to", path, disk::rename(aside, path)).inspect_err(|_| discard(aside))
 }
 
 /// Removes a file that only we know of; that it may stay behind is what `.local/tmp` is for.
 fn discard(aside: &Path) {
-    let _ = fs::remove_file(aside);
+    let _ = disk::remove_file(aside);
 }
 
 /// Creates a file that must not exist yet, with all of `bytes`; not synced.
 pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<File, StoreError> {
-    let mut file = at("create", path, OpenOptions::new().write(true).create_new(true).mode(mode).open(path))?;
+    let mut file = at("create", path, disk::open(path, How::WRITE.creating(Create::Always(mode))))?;
     at("write", path, file.write_all(bytes))?;
     Ok(file)
 }
@@ -100,74 +101,59 @@ pub(crate) fn create_synced(path: &Path, parts: &[&[u8]]) -> Result<(), StoreErr
 
 /// Opens a file for appending and creates it, private, when it is not there.
 pub(crate) fn open_append(path: &Path) -> Result<File, StoreError> {
-    at("open", path, OpenOptions::new().append(true).create(true).mode(0o600).open(path))
+    at("open", path, disk::open(path, How::APPEND.creating(Create::IfMissing(0o600))))
 }
 
 /// Opens the file of a lock, and creates it when it is not there. Lock files are never removed.
 pub(crate) fn open_lock(path: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    at("open", path, options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path))
+    at("open", path, disk::open(path, How::BOTH.creating(Create::IfMissing(0o600))))
 }
 
 /// Makes a fifo, or takes the one that is there, and opens it for listening: reading never waits, and never ends.
-#[cfg(target_os = "linux")]
 pub(crate) fn open_fifo(path: &Path) -> Result<File, StoreError> {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return at("make the fifo", path, Err(error.into())),
+    match disk::make_fifo(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => at("make the fifo", path, Err(error)),
+        // Open for writing too, so that there is always a writer and a read finds nothing instead of the end.
+        Ok(()) | Err(_) => open(path, How::BOTH.with(OFlags::NONBLOCK)),
     }
-    // Open for writing too, so that there is always a writer and a read finds nothing instead of the end.
-    open_flags(path, OpenOptions::new().read(true).write(true), OFlags::NONBLOCK)
-}
-
-/// There are no fifos that one could rely on here.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn open_fifo(path: &Path) -> Result<File, StoreError> {
-    at("make the fifo", path, Err(io::ErrorKind::Unsupported.into()))
 }
 
 /// Writes to a fifo if somebody listens on it.
 pub(crate) fn poke(path: &Path) {
     // Nobody listens, or has been told already: both are well.
-    let opened = open_flags(path, OpenOptions::new().write(true), OFlags::NONBLOCK);
+    let opened = open(path, How::WRITE.with(OFlags::NONBLOCK));
     let _ = opened.map(|mut fifo| fifo.write_all(b"."));
 }
 
 /// Opens a dropped file for reading: never a link, never waiting for a writer of a fifo, never as a terminal.
 pub(crate) fn open_dropped(path: &Path) -> Result<File, StoreError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    open_flags(path, OpenOptions::new().read(true), flags)
+    open(path, How::READ.with(OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY))
 }
 
 /// Whether a plain file lies there, and we may read it.
 pub(crate) fn is_readable_file(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()) && open_dropped(path).is_ok()
+    disk::link_metadata(path).is_ok_and(|meta| meta.is_file()) && open_dropped(path).is_ok()
 }
 
-fn open_flags(path: &Path, options: &mut OpenOptions, flags: OFlags) -> Result<File, StoreError> {
-    at("open", path, with_flags(options, flags).open(path))
-}
-
-fn with_flags(options: &mut OpenOptions, flags: OFlags) -> &mut OpenOptions {
-    options.custom_flags(i32::try_from(flags.bits()).expect("because open flags are small"))
+fn open(path: &Path, how: How) -> Result<File, StoreError> {
+    at("open", path, disk::open(path, how))
 }
 
 /// Cuts a file of ours to `len` bytes and syncs it.
 pub(crate) fn truncate(path: &Path, len: u64) -> Result<(), StoreError> {
-    let file = at("open", path, OpenOptions::new().write(true).open(path))?;
+    let file = open(path, How::WRITE)?;
     at("cut", path, file.set_len(len))?;
     at("sync", path, file.sync_all())
 }
 
 /// Makes a private folder and those above it; no error when it is there.
 pub(crate) fn make_dir(path: &Path) -> Result<(), StoreError> {
-    at("make the folder", path, fs::DirBuilder::new().recursive(true).mode(0o700).create(path))
+    at("make the folder", path, disk::make_dirs(path, 0o700))
 }
 
 /// Makes one private folder whose parent exists; no error when it is there.
 pub(crate) fn make_one_dir(path: &Path) -> Result<(), StoreError> {
-    match fs::DirBuilder::new().mode(0o700).create(path) {
+    match disk::make_dir(path, 0o700) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => at("make the folder", path, other),
     }
@@ -175,7 +161,7 @@ pub(crate) fn make_one_dir(path: &Path) -> Result<(), StoreError> {
 
 /// Makes a private folder and those above it; the folder itself is durable on return.
 pub(crate) fn make_lasting_dir(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
+    if is_folder(path) {
         return Ok(());
     }
     make_dir(path)?;
@@ -192,11 +178,11 @@ pub(crate) fn make_missing(folders: &[PathBuf]) -> Result<bool, StoreError> {
 
 /// Which folder lies at `path`, whatever it is called; `None` when there is none.
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    disk::metadata(path).ok().map(|meta| meta.identity())
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    at("rename", from, fs::rename(from, to))
+    at("rename", from, disk::rename(from, to))
 }
 
 /// Renames into `folder`, and makes that: again and again, since somebody may remove it as long as it is empty.
@@ -212,7 +198,7 @@ pub(crate) fn rename_into(from: &Path, folder: &Path, to: &Path) -> Result<(), S
 
 /// Removes a file; no error when it is gone already.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
+    match disk::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => at("remove", path, other),
     }
@@ -220,7 +206,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
 
 /// Removes a folder if it is empty; tells whether it did.
 pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool, StoreError> {
-    match fs::remove_dir(path) {
+    match disk::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
             Ok(false)
@@ -231,7 +217,7 @@ pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool, StoreError> {
 
 /// Removes a folder and all that is in it; no error when it is gone already. Does not follow links.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(path) {
+    match disk::remove_tree(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => at("remove", path, other),
     }
@@ -254,9 +240,9 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
 
 /// What is neither file nor folder has nothing to sync: a refused link is not followed, a refused fifo not waited for.
 fn sync_if_there(path: &Path) -> Result<(), StoreError> {
-    match fs::symlink_metadata(path) {
+    match disk::link_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Ok(meta) if !meta.is_file() && !meta.is_dir() => return Ok(()),
+        Ok(meta) if !meta.is_file() && !meta.is_folder() => return Ok(()),
         Ok(_) | Err(_) => {}
     }
     match open_dropped(path) {
@@ -266,26 +252,16 @@ fn sync_if_there(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes everything durable that was written to the file system of `path`, by whomever.
-#[cfg(target_os = "linux")]
 pub(crate) fn sync_file_system(path: &Path) -> Result<(), StoreError> {
-    let sync = |file: File| rustix::fs::syncfs(&file).map_err(io::Error::from);
-    at("sync the file system of", path, File::open(path).and_then(sync))
-}
-
-/// Asks for everything that was written to be made durable, which is all that can be asked for here.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn sync_file_system(_path: &Path) -> Result<(), StoreError> {
-    rustix::fs::sync();
-    Ok(())
+    at("sync the file system of", path, disk::sync_file_system(path))
 }
 
 /// Copies a plain file to a new one with the same time of change; tells whether there was a plain file.
 pub(crate) fn copy_with_time(from: &Path, to: &Path) -> Result<bool, StoreError> {
-    let Some(meta) = fs::symlink_metadata(from).ok().filter(fs::Metadata::is_file) else { return Ok(false) };
-    let changed_at = at("look at", from, meta.modified())?;
+    let Some(meta) = disk::link_metadata(from).ok().filter(disk::Metadata::is_file) else { return Ok(false) };
     let bytes = read(from)?;
     let file = create_new(to, &bytes, 0o600)?;
-    at("set the time of", to, file.set_modified(changed_at))?;
+    at("set the time of", to, disk::set_modified(&file, meta.modified))?;
     Ok(true)
 }
 
@@ -308,14 +284,13 @@ pub(crate) fn read_if_small(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8
 }
 
 fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut options = OpenOptions::new();
-    let mut file = with_flags(options.read(true), OFlags::NONBLOCK | OFlags::NOCTTY).open(path)?;
-    let meta = file.metadata()?;
+    let mut file = disk::open(path, How::READ.with(OFlags::NONBLOCK | OFlags::NOCTTY))?;
+    let meta = disk::look(&file)?;
     if !meta.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    if meta.len() > bytes_max {
-        return Err(io::Error::other(format!("{} bytes are more than {bytes_max}", meta.len())));
+    if meta.bytes > bytes_max {
+        return Err(io::Error::other(format!("{} bytes are more than {bytes_max}", meta.bytes)));
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -324,25 +299,30 @@ fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 
 /// The names in a folder, unsorted; empty when the folder is not there. Names that are not UTF-8 are left out.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
-    match fs::read_dir(path) {
+    match disk::list(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => {
-            let listed = entries.and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-            Ok(at("list", path, listed)?
-                .into_iter()
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .collect())
+        listed => {
+            Ok(at("list", path, listed)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
         }
     }
 }
 
 /// Whether something lies at `path`; a dangling link counts.
 pub(crate) fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+    disk::exists(path)
+}
+
+/// Whether a folder lies at `path`, or a link to one.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    disk::metadata(path).is_ok_and(|meta| meta.is_folder())
+}
+
+/// Whether a plain file lies at `path`, or a link to one.
+pub(crate) fn is_file(path: &Path) -> bool {
+    disk::metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
 /// Writes into a file that is there, such as those of `/proc`.
 pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let open = OpenOptions::new().write(true).open(path);
-    at("write", path, open.and_then(|mut file| file.write_all(bytes)))
+    at("write", path, disk::open(path, How::WRITE).and_then(|mut file| file.write_all(bytes)))
 }

@@ -1,6 +1,6 @@
 //! `gitspool doctor`: checks what gitspool relies on, and says what to do about what is missing.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -234,7 +234,7 @@ fn check_leases(layout: &Layout) -> Finding {
     let probe = layout.aside(std::process::id(), &clock::new_secret());
     let ask = || {
         let writer = store::create_new(&probe, b"", 0o600)?;
-        let reader = store::at("open", &probe, File::open(&probe))?;
+        let reader = store::open_dropped(&probe)?;
         let with_writer = lease::writers(&reader);
         drop(writer);
         Ok::<_, store::StoreError>((with_writer, lease::writers(&reader)))

@@ -113,7 +113,7 @@ impl Daemon {
     ) -> Result<Vec<Origin>, DaemonError> {
         let queues = store::names(&self.layout.queues())?;
         let queues = queues.iter().filter_map(|name| name.parse::<Name>().ok());
-        for queue in queues.filter(|queue| self.layout.queue(queue).is_dir()).collect::<Vec<_>>() {
+        for queue in queues.filter(|queue| store::is_folder(&self.layout.queue(queue))).collect::<Vec<_>>() {
             self.open_queue(&queue)?;
         }
         for (task, known) in known {
@@ -159,7 +159,7 @@ impl Daemon {
     fn draw_anew(&self) -> Result<(), StoreError> {
         let pictures = [self.layout.queues(), self.layout.receipts(), self.layout.runs()];
         let is_picture =
-            |path: &&PathBuf| pictures.iter().any(|folder| path.starts_with(folder)) && path.is_file();
+            |path: &&PathBuf| pictures.iter().any(|folder| path.starts_with(folder)) && store::is_file(path);
         for path in self.touched.iter().filter(is_picture) {
             store::draw(&self.layout, path, &store::read(path)?)?;
         }
@@ -170,7 +170,7 @@ impl Daemon {
     /// yet, and where few programs run, such as in a container, a daemon often gets the number of the one before it.
     fn sweep(&self) -> Result<(), StoreError> {
         for name in store::names(&self.layout.tmp())? {
-            let lives = |pid| pid != std::process::id() && process::is_alive(pid);
+            let lives = |pid| pid != process::id() && process::is_alive(pid);
             if layout::parse_aside_name(&name).is_none_or(|pid| !lives(pid)) {
                 // What is no file is not ours, and in nobody's way.
                 if let Err(error) = store::remove(&self.layout.tmp().join(&name)) {

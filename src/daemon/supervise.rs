@@ -257,7 +257,7 @@ impl Daemon {
             let started = record.is_none().then(|| record::Event::Started {
                 run,
                 host: self.host.clone(),
-                pid: std::process::id(),
+                pid: process::id(),
                 boot: process::boot(),
                 token_sha256: String::new(),
                 item: self.spec_of(run.task).and_then(|spec| spec.item.clone()),

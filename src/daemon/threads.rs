@@ -1,9 +1,8 @@
 //! The daemon's threads: each has a name, waits for one thing, and is joined or ends with the process.
-#![expect(clippy::disallowed_methods, reason = "starts supervisors, and the threads that wait for them")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Child;
 use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::Sender;
@@ -51,7 +50,7 @@ pub(super) fn signals(inputs: Sender<Input>) -> Result<JoinHandle<()>, DaemonErr
 pub(super) struct Serving {
     /// Our own number for it.
     pub(super) number: u64,
-    stdin: ChildStdin,
+    stdin: process::Pipe,
 }
 
 impl Serving {
@@ -72,12 +71,7 @@ impl Serving {
 /// # Errors
 /// When the system has no process or thread to give; then nothing was started.
 pub(super) fn start_supervisor(number: u64, inputs: Sender<Input>) -> std::io::Result<Serving> {
-    let mut command = Command::new(process::own_program());
-    // A group of its own: what a terminal sends to the daemon is not meant for its runs.
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.arg(supervisor::VERB).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    let stdin = child.stdin.take().expect("because stdin is piped");
+    let (mut child, stdin) = process::start_serving(supervisor::VERB)?;
     let waiter = Builder::new().name("supervisor".to_owned()).stack_size(WAITER_STACK_BYTES);
     waiter.spawn(move || {
         listen(&mut child, &inputs);

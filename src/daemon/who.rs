@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::id::Name;
 use crate::layout::Layout;
+use crate::process;
 use crate::spool;
 use crate::store;
 use crate::time::Timestamp;
@@ -28,7 +29,7 @@ impl DaemonRecord {
     /// This process, from now on.
     pub(super) fn new(host: Name) -> DaemonRecord {
         DaemonRecord {
-            pid: std::process::id(),
+            pid: process::id(),
             host,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: clock::now(),

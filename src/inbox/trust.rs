@@ -1,10 +1,8 @@
 //! Whether a dropped file may be taken at all: by what it is, whose it is, and who else can get at it.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-
 use super::Inbox;
 use crate::command::{self, BYTES_MAX};
+use crate::disk::{self, Metadata};
 use crate::refusal::{Kind, Refusal};
 
 /// Who may do all anyway.
@@ -13,33 +11,30 @@ const ROOT: u32 = 0;
 impl Inbox {
     /// Checks what can be known without opening the file.
     pub(super) fn check(&self, metadata: &Metadata, name: &str) -> Result<(), Refusal> {
-        let kind = metadata.file_type();
-        if kind.is_symlink() {
-            let refusal = Refusal::new(Kind::Symlink, "a symbolic link is not followed");
-            return Err(refusal.hint("drop a copy of the file that it points to"));
-        }
-        if !kind.is_file() {
-            let what = match () {
-                () if kind.is_dir() => "a folder",
-                () if kind.is_fifo() => "a fifo",
-                () if kind.is_socket() => "a socket",
-                () => "a device",
-            };
-            return Err(Refusal::new(Kind::NotAFile, format!("{what} is no command")));
+        match metadata.kind {
+            disk::Kind::File => {}
+            disk::Kind::Link => {
+                let refusal = Refusal::new(Kind::Symlink, "a symbolic link is not followed");
+                return Err(refusal.hint("drop a copy of the file that it points to"));
+            }
+            disk::Kind::Folder => return Err(not_a_file("a folder")),
+            disk::Kind::Fifo => return Err(not_a_file("a fifo")),
+            disk::Kind::Socket => return Err(not_a_file("a socket")),
+            disk::Kind::Device => return Err(not_a_file("a device")),
         }
         command::form_of(name)?;
-        if metadata.uid() != self.uid {
-            let message = format!("the file belongs to user {}, the daemon to {}", metadata.uid(), self.uid);
+        if metadata.uid != self.uid {
+            let message = format!("the file belongs to user {}, the daemon to {}", metadata.uid, self.uid);
             return Err(Refusal::new(Kind::ForeignOwner, message).hint("drop it as the user of the daemon"));
         }
-        if metadata.nlink() > 1 {
+        if metadata.links > 1 {
             let message =
-                format!("the file has {} names, so it can change after it was taken", metadata.nlink());
+                format!("the file has {} names, so it can change after it was taken", metadata.links);
             return Err(Refusal::new(Kind::HardLink, message).hint("drop a copy, not a hard link"));
         }
-        if metadata.len() > BYTES_MAX {
+        if metadata.bytes > BYTES_MAX {
             let message =
-                format!("{} bytes are more than the {BYTES_MAX} that a command may have", metadata.len());
+                format!("{} bytes are more than the {BYTES_MAX} that a command may have", metadata.bytes);
             return Err(
                 Refusal::new(Kind::TooLarge, message).hint("name a file of the repository in the command")
             );
@@ -51,14 +46,14 @@ impl Inbox {
     fn check_inbox(&self) -> Result<(), Refusal> {
         let inbox = self.layout.inbox();
         for folder in [self.layout.root(), &inbox] {
-            let Ok(metadata) = fs::metadata(folder) else { continue };
-            let owner = metadata.uid();
+            let Ok(metadata) = disk::metadata(folder) else { continue };
+            let owner = metadata.uid;
             if owner != self.uid && owner != ROOT {
                 let message = format!("{} belongs to user {owner}", folder.display());
                 let refusal = Refusal::new(Kind::InboxWritable, message);
                 return Err(refusal.hint(format!("chown it to {}, and drop the file again", self.uid)));
             }
-            if metadata.mode() & 0o022 != 0 {
+            if metadata.mode & 0o022 != 0 {
                 let what = if folder == inbox { "the inbox" } else { "the spool's folder" };
                 let refusal = Refusal::new(Kind::InboxWritable, format!("others can write to {what}"));
                 return Err(refusal.hint(format!("chmod 700 {}, and drop the file again", folder.display())));
@@ -66,4 +61,8 @@ impl Inbox {
         }
         Ok(())
     }
+}
+
+fn not_a_file(what: &str) -> Refusal {
+    Refusal::new(Kind::NotAFile, format!("{what} is no command"))
 }

@@ -4,7 +4,6 @@
 //! closing one takes the kernel some 10 ms, which every run would pay at its end.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::signal::{SIGCHLD, SIGTERM};
 
 use crate::clock;
-use crate::store;
+use crate::store::{self, File};
 use crate::time::Moment;
 
 /// How often commands are looked for without being told: somebody may have removed the fifo.

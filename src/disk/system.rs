@@ -1,0 +1,154 @@
+//! The calls as the system has them.
+#![expect(clippy::disallowed_methods, reason = "the one module that changes files and takes their locks")]
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use fs2::FileExt;
+
+use super::{Create, How, Kind, Metadata, system_time};
+
+pub(crate) use std::fs::File;
+pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(how.read).write(how.write).append(how.append);
+    match how.create {
+        Create::Never => {}
+        Create::IfMissing(mode) => drop(options.create(true).truncate(false).mode(mode)),
+        Create::Always(mode) => drop(options.create_new(true).mode(mode)),
+    }
+    options.custom_flags(i32::try_from(how.flags.bits()).expect("because open flags are small"));
+    options.open(path)
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
+/// Removes a folder that is empty.
+pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
+    fs::remove_dir(path)
+}
+
+/// Removes a folder with all that is in it, and follows no link.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path)
+}
+
+/// Makes one folder.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().mode(mode).create(path)
+}
+
+/// Makes a folder and those above it; no error when it is there.
+pub(crate) fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Makes a fifo for its owner.
+#[cfg(target_os = "linux")]
+pub(crate) fn make_fifo(path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?)
+}
+
+/// There are no fifos that one could rely on here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn make_fifo(_path: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The names in a folder, unsorted.
+pub(crate) fn list(path: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// What lies at `path`, behind a link if it is one.
+pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
+    fs::metadata(path).map(told)
+}
+
+/// What lies at `path` itself.
+pub(crate) fn link_metadata(path: &Path) -> io::Result<Metadata> {
+    fs::symlink_metadata(path).map(told)
+}
+
+/// Whether something lies at `path`; a dangling link counts.
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// What is open as `file`, wherever it lies now.
+pub(crate) fn look(file: &File) -> io::Result<Metadata> {
+    file.metadata().map(told)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what a map gives")]
+fn told(metadata: fs::Metadata) -> Metadata {
+    let kind = metadata.file_type();
+    let kind = match () {
+        () if kind.is_file() => Kind::File,
+        () if kind.is_dir() => Kind::Folder,
+        () if kind.is_symlink() => Kind::Link,
+        () if kind.is_fifo() => Kind::Fifo,
+        () if kind.is_socket() => Kind::Socket,
+        () => Kind::Device,
+    };
+    Metadata {
+        kind,
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        links: metadata.nlink(),
+        uid: metadata.uid(),
+        mode: metadata.mode(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    }
+}
+
+pub(crate) fn set_modified(file: &File, at: (i64, i64)) -> io::Result<()> {
+    file.set_modified(system_time(at))
+}
+
+/// Takes the lock of a file for itself; `false` when another has it.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    taken(FileExt::try_lock_exclusive(file))
+}
+
+/// The same, together with others who do so.
+pub(crate) fn try_lock_shared(file: &File) -> io::Result<bool> {
+    taken(FileExt::try_lock_shared(file))
+}
+
+fn taken(locked: io::Result<()>) -> io::Result<bool> {
+    match locked {
+        Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(false),
+        locked => locked.map(|()| true),
+    }
+}
+
+/// Waits for the lock of a file, for itself.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    FileExt::lock_exclusive(file)
+}
+
+/// Makes everything durable that was written to the file system of `path`, by whomever.
+#[cfg(target_os = "linux")]
+pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    Ok(rustix::fs::syncfs(&file)?)
+}
+
+/// Asks for everything that was written to be made durable, which is all that can be asked for here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sync_file_system(_path: &Path) -> io::Result<()> {
+    rustix::fs::sync();
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The processes as the system has them.
+#![expect(clippy::disallowed_methods, reason = "starts our own program")]
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::environment;
+use crate::id::RunId;
+use crate::outcome::Evidence;
+
+use super::Reaped;
+
+pub(crate) use std::process::id;
+
+/// Where a process of ours reads what it is to do.
+pub(crate) type Pipe = ChildStdin;
+
+/// Starts our own program with a verb, and tells its number; it waits for what comes on its stdin.
+pub(crate) fn start_waiting(verb: &str) -> io::Result<(u32, Pipe)> {
+    let mut command = Command::new(own_program());
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().expect("because stdin is piped");
+    Ok((child.id(), stdin))
+}
+
+/// The same, and it tells on its stdout what it has done. In a group of its own: what a terminal sends to us is not meant
+/// for it.
+pub(crate) fn start_serving(verb: &str) -> io::Result<(Child, Pipe)> {
+    let mut command = Command::new(own_program());
+    command.process_group(0);
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().expect("because stdin is piped");
+    Ok((child, stdin))
+}
+
+/// Makes orphaned descendants children of this process. Nothing to be had elsewhere than on Linux.
+pub(crate) fn become_subreaper() {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .expect("because every Linux since 3.4 has subreapers");
+}
+
+/// Takes note of one child that has ended, without waiting.
+pub(crate) fn reap() -> Reaped {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                let evidence = Evidence {
+                    exit_code: status.exit_status(),
+                    signal: status.terminating_signal(),
+                    message: None,
+                };
+                return Reaped::Child { pid: pid.as_raw_nonzero().get().unsigned_abs(), evidence };
+            }
+            Ok(None) => return Reaped::NoneYet,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return Reaped::NoneLeft,
+        }
+    }
+}
+
+/// Sends `signal` to every descendant of this process, and to the group of the agent `leader`.
+///
+/// The descendants stay ours until they are reaped, which only this thread does: no pid can be reused under way.
+pub(crate) fn signal_descendants(leader: Option<u32>, signal: Signal) {
+    if let Some(group) = leader.and_then(pid_of) {
+        // No such group: its processes have ended.
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+    for pid in descendants(id()).into_iter().filter_map(pid_of) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// The descendants of `pid`, nearest first. Empty where the kernel does not tell.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut unseen = vec![pid];
+    while let Some(parent) = unseen.pop() {
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            unseen.extend(&children);
+            found.extend(children);
+        }
+    }
+    found
+}
+
+/// Kills every process that bears the marker of `run`, until none is left; returns how many it killed.
+///
+/// For a run without a supervisor. A process is taken hold of first and its marker read then, so that a reused pid is
+/// never hit. A process that wiped its environment is not found.
+pub(crate) fn kill_marked(run: RunId) -> usize {
+    const ROUNDS_MAX: usize = 100;
+    let mut killed = 0;
+    for _ in 0..ROUNDS_MAX {
+        let found = marked(run);
+        if found.is_empty() {
+            break;
+        }
+        killed += found.into_iter().filter(|pid| kill_if_marked(*pid, run)).count();
+    }
+    killed
+}
+
+/// The live processes that bear the marker of `run`.
+pub(crate) fn marked(run: RunId) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| bears_marker(*pid, run)).collect()
+}
+
+fn bears_marker(pid: u32, run: RunId) -> bool {
+    let marker = format!("{}={run}", environment::RUN);
+    // A process that has ended and was not reaped yet has an empty environment.
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
+}
+
+#[cfg(target_os = "linux")]
+fn kill_if_marked(pid: u32, run: RunId) -> bool {
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+    let Some(handle) = pid_of(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+        return false;
+    };
+    bears_marker(pid, run) && pidfd_send_signal(handle, Signal::KILL).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kill_if_marked(_pid: u32, _run: RunId) -> bool {
+    false
+}
+
+/// Whether a process with this number lives; it may be another than one thinks. One that has ended does not, also as long
+/// as its parent takes no note of that: in a container there may be nobody who does.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let exists = pid_of(pid)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+    exists && !has_ended(pid)
+}
+
+/// Whether `/proc` says that a process has ended; `false` where there is none.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may have any character.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// Our own program, as this process runs it: still the same when its file has been replaced.
+pub(crate) fn own_program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return PathBuf::from("/proc/self/exe");
+    }
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("gitspool"))
+}
+
+/// Which boot of the machine this is; empty where the system does not tell.
+pub(crate) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
