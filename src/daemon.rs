@@ -27,8 +27,9 @@ use crate::inbox::{self, Inbox};
 use crate::input::Input;
 use crate::jsonl::Line;
 use crate::layout::Layout;
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::log::{Log, LogError};
+use crate::process;
 use crate::queue::{self, Queues};
 use crate::spool::{Spool, SpoolError};
 use crate::store::{self, StoreError};
@@ -158,15 +159,7 @@ struct Daemon {
 /// When another daemon holds the spool, or the log cannot be written or something not be synced any more.
 pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
     let layout = spool.layout.clone();
-    let Some(_spool_lock) = lock::try_folder_patiently(layout.root())? else {
-        let holder =
-            daemon_record(&layout).map(|record| format!(" (pid {})", record.pid)).unwrap_or_default();
-        return Err(DaemonError::Held { pid: holder, spool: layout.root().to_owned() });
-    };
-    for folder in layout.folders() {
-        store::make_lasting_dir(&folder)?;
-    }
-    let host = spool.host()?;
+    let (_spool_lock, host) = occupy(&spool)?;
     let worked = work(spool, host.clone(), drain);
     if let Err(error) = &worked
         && error.is_failed_sync()
@@ -174,6 +167,19 @@ pub(crate) fn run(spool: Spool, drain: bool) -> Result<(), DaemonError> {
         DaemonRecord::new(host).stop(&layout, error.to_string());
     }
     worked
+}
+
+/// Takes the spool for this process, and completes its folders; tells also which host this machine is.
+fn occupy(spool: &Spool) -> Result<(Lock, Name), DaemonError> {
+    let layout = &spool.layout;
+    let Some(spool_lock) = lock::try_folder_patiently(layout.root())? else {
+        let holder = daemon_record(layout).map(|record| format!(" (pid {})", record.pid)).unwrap_or_default();
+        return Err(DaemonError::Held { pid: holder, spool: layout.root().to_owned() });
+    };
+    for folder in layout.folders() {
+        store::make_lasting_dir(&folder)?;
+    }
+    Ok((spool_lock, spool.host()?))
 }
 
 /// The same, under the lock.
@@ -213,16 +219,13 @@ impl Daemon {
         drain: bool,
     ) -> Result<(), DaemonError> {
         loop {
-            self.start_what_may();
-            self.commit()?;
-            if drain && self.nothing_left() {
-                return self.end();
-            }
-            let patience = clock::monotonic().until(self.wake_at());
+            let patience = self.turn()?;
             if patience.is_zero() {
                 // Before any input, so that a busy inbox does not keep it waiting.
-                self.time_passed()?;
                 continue;
+            }
+            if drain && self.nothing_left() {
+                return self.end();
             }
             let first = select! {
                 recv(input) -> first => first.ok(),
@@ -237,6 +240,18 @@ impl Daemon {
                 self.take(next);
             }
         }
+    }
+
+    /// Does what does not need an input: starts what may start, commits what is decided, sees what time has brought. Tells
+    /// for how long there is nothing more of that.
+    fn turn(&mut self) -> Result<Duration, DaemonError> {
+        self.start_what_may();
+        self.commit()?;
+        let patience = clock::monotonic().until(self.wake_at());
+        if patience.is_zero() {
+            self.time_passed()?;
+        }
+        Ok(patience)
     }
 
     /// When there is something to do even if nothing happens.
@@ -363,7 +378,7 @@ impl Daemon {
 
     fn end(&mut self) -> Result<(), DaemonError> {
         self.batch.push(Decision {
-            event: Event::DaemonStopped { pid: std::process::id() },
+            event: Event::DaemonStopped { pid: process::id() },
             effects: vec![],
             before: None,
         });

@@ -121,22 +121,10 @@ fn supervise(
     ahead: Option<Ahead>,
     umask: RawMode,
 ) -> Result<bool, SupervisorError> {
-    // Waits: whoever looked whether the lock is held has it for an instant.
-    let run_lock = lock::wait_exclusive(&paths.lock())?;
-    let opened = Log::open(&paths.log(), 0)?;
-    if record::fold(&opened.lines).is_some() {
-        // Who began it may have been killed between writing and syncing; and that it is over is said next.
-        store::sync_file(&paths.log())?;
-        return Ok(false);
-    }
-    let assignment = read_assignment(&paths.task())?;
-    let layout = Layout::new(&assignment.spool);
-    let mut supervisor = Supervisor::begin(paths, &run_lock, assignment, opened.log, umask)
-        .inspect_err(|error| take_back(&layout, paths, error))?;
+    let Some(mut supervisor) = Supervisor::take(paths, umask)? else { return Ok(false) };
     supervisor.ahead = ahead;
     supervisor.live(wake);
     wake.stop_listening();
-    drop(run_lock);
     Ok(true)
 }
 
@@ -157,9 +145,10 @@ fn read_assignment(path: &Path) -> Result<Assignment, SupervisorError> {
         .map_err(|error| SupervisorError::Assignment { path: path.to_owned(), reason: error.to_string() })
 }
 
-struct Supervisor<'a> {
-    paths: &'a RunLayout,
-    _lock: &'a Lock,
+/// The life of one run, in the process that holds its lock.
+struct Supervisor {
+    paths: RunLayout,
+    _lock: Lock,
     /// The same anew, when somebody removed its file.
     lock_again: Option<Lock>,
     layout: Layout,
@@ -195,39 +184,47 @@ struct Supervisor<'a> {
     finished: bool,
 }
 
-impl<'a> Supervisor<'a> {
-    /// Writes the line after which this attempt can never begin again.
-    fn begin(
-        paths: &'a RunLayout,
-        lock: &'a Lock,
+impl Supervisor {
+    /// Takes the run's lock and begins the run; `None` when it had begun already.
+    ///
+    /// # Errors
+    /// When the run could not be begun.
+    fn take(paths: &RunLayout, umask: RawMode) -> Result<Option<Supervisor>, SupervisorError> {
+        // Waits: whoever looked whether the lock is held has it for an instant.
+        let run_lock = lock::wait_exclusive(&paths.lock())?;
+        let opened = Log::open(&paths.log(), 0)?;
+        if record::fold(&opened.lines).is_some() {
+            // Who began it may have been killed between writing and syncing; and that it is over is said next.
+            store::sync_file(&paths.log())?;
+            return Ok(None);
+        }
+        let assignment = read_assignment(&paths.task())?;
+        let mut supervisor = Supervisor::new(paths, run_lock, assignment, opened.log, umask);
+        let begun = supervisor.begin();
+        begun.inspect_err(|error| take_back(&supervisor.layout, paths, error))?;
+        Ok(Some(supervisor))
+    }
+
+    fn new(
+        paths: &RunLayout,
+        lock: Lock,
         assignment: Assignment,
         log: Log<record::Event>,
         umask: RawMode,
-    ) -> Result<Supervisor<'a>, SupervisorError> {
+    ) -> Supervisor {
         let spec = &assignment.spec;
         let limits = Limits {
             timeout: spec.timeout_seconds.map(Duration::from_secs),
             grace: Duration::from_secs(spec.grace_seconds),
         };
-        let token = clock::new_secret();
-        let cgroup = cgroup::make(assignment.run);
-        let started = record::Event::Started {
-            run: assignment.run,
-            host: assignment.host.clone(),
-            pid: std::process::id(),
-            boot: process::boot(),
-            token_sha256: texts::sha256_hex(token.as_bytes()),
-            item: spec.item.clone(),
-            cgroup: cgroup.clone(),
-        };
-        let mut supervisor = Supervisor {
-            paths,
+        Supervisor {
+            paths: paths.clone(),
             _lock: lock,
             lock_again: None,
             layout: Layout::new(&assignment.spool),
             assignment,
             umask,
-            token,
+            token: clock::new_secret(),
             log,
             lines: Vec::new(),
             record: None,
@@ -244,42 +241,68 @@ impl<'a> Supervisor<'a> {
             delivered: None,
             error: None,
             last_command: 0,
-            cgroup,
+            cgroup: None,
             finished: false,
+        }
+    }
+
+    /// Writes the line after which this attempt can never begin again.
+    fn begin(&mut self) -> Result<(), SupervisorError> {
+        self.cgroup = cgroup::make(self.run());
+        let started = record::Event::Started {
+            run: self.run(),
+            host: self.assignment.host.clone(),
+            pid: process::id(),
+            boot: process::boot(),
+            token_sha256: texts::sha256_hex(self.token.as_bytes()),
+            item: self.assignment.spec.item.clone(),
+            cgroup: self.cgroup.clone(),
         };
-        supervisor.note_durably(vec![started])?;
-        store::sync_parent(paths.dir())?;
-        Ok(supervisor)
+        self.note_durably(vec![started])?;
+        Ok(store::sync_parent(self.paths.dir())?)
     }
 
     fn live(&mut self, wake: &mut Wake) {
         wake.listen_on(&self.paths.wake());
+        self.set_out();
+        while !self.finished {
+            let inputs = wake.wait(clock::monotonic(), self.wake_at);
+            if self.is_uprooted() && self.write_log().is_ok() {
+                wake.listen_on(&self.paths.wake());
+            }
+            self.woken(inputs);
+        }
+    }
+
+    /// Does what a run owes that has begun.
+    fn set_out(&mut self) {
         self.look_at_commands();
         for effect in run::owed(&self.state) {
             self.perform(effect);
         }
-        loop {
-            while let Some(event) = self.pending.pop_front() {
-                self.step(&event);
-            }
-            if self.finished {
-                return;
-            }
-            let Inputs { shutdown, commands } = wake.wait(clock::monotonic(), self.wake_at);
-            if self.is_uprooted() && self.write_log().is_ok() {
-                wake.listen_on(&self.paths.wake());
-            }
-            if shutdown {
-                self.pending.push_back(Event::ShutdownAsked);
-            }
-            if commands {
-                self.look_at_commands();
-            }
-            self.look_at_children();
-            if self.wake_at.is_some_and(|wake_at| wake_at <= clock::monotonic()) {
-                self.pending.push_back(Event::TimePassed);
-                self.prepare_again();
-            }
+        self.decide();
+    }
+
+    /// Looks at all that can be looked at, and decides about it.
+    fn woken(&mut self, inputs: Inputs) {
+        let Inputs { shutdown, commands } = inputs;
+        if shutdown {
+            self.pending.push_back(Event::ShutdownAsked);
+        }
+        if commands {
+            self.look_at_commands();
+        }
+        self.look_at_children();
+        if self.wake_at.is_some_and(|wake_at| wake_at <= clock::monotonic()) {
+            self.pending.push_back(Event::TimePassed);
+            self.prepare_again();
+        }
+        self.decide();
+    }
+
+    fn decide(&mut self) {
+        while let Some(event) = self.pending.pop_front() {
+            self.step(&event);
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Stage {
     answer: ChildStdout,
 }
 
-impl Supervisor<'_> {
+impl Supervisor {
     /// Makes the workspace, or has it made.
     pub(super) fn prepare(&mut self) {
         let made = match self.assignment.spec.workspace.kind.unwrap_or(Kind::None) {
@@ -182,7 +182,7 @@ impl Supervisor<'_> {
             .map(|argument| jsonl::clip(&said(&argument.to_string_lossy()), 200))
             .collect();
         let order = Order {
-            parent: std::process::id(),
+            parent: process::id(),
             umask: self.umask,
             directory: workspace.path,
             errors: self.paths.launch_error(),
@@ -250,7 +250,7 @@ impl Supervisor<'_> {
         store::draw(&self.layout, &self.paths.prompt(1), shown.as_bytes())?;
         Ok(match profile.prompt {
             PromptBy::Stdin => {
-                let path = self.layout.aside(std::process::id(), &clock::new_secret());
+                let path = self.layout.aside(process::id(), &clock::new_secret());
                 store::create_new(&path, with(&self.token).as_bytes(), 0o600)?;
                 (profile.argv.iter().map(Into::into).collect(), Some(path))
             }

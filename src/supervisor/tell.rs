@@ -17,7 +17,7 @@ use crate::{cgroup, clock, lock, redact};
 use super::wake;
 use super::{Supervisor, SupervisorError};
 
-impl Supervisor<'_> {
+impl Supervisor {
     /// Logs that the run is being ended by somebody else than its agent.
     pub(super) fn tell_stopping(&mut self, before: &State, event: &Event) {
         let begins = matches!(before, State::Preparing | State::Running { .. });
