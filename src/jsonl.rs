@@ -34,6 +34,13 @@ pub(crate) struct Parsed<E> {
     pub(crate) last_seq: u64,
 }
 
+impl<E> Parsed<E> {
+    /// Whether there is a whole line, be it one that cannot be read.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.whole_bytes > 0
+    }
+}
+
 /// Reads all lines of `bytes`.
 pub(crate) fn parse<E: DeserializeOwned>(bytes: &[u8]) -> Parsed<E> {
     parse_where(bytes, |_| true)

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Name, RunId};
-use crate::jsonl::{self, Line};
+use crate::jsonl::{self, Line, Parsed};
 use crate::outcome::{Evidence, Outcome};
 use crate::time::Timestamp;
 use crate::workspace::{Delivered, Workspace};
+
+/// Stands for the host of a run whose first line is lost.
+const UNKNOWN_HOST: &str = "unknown";
 
 /// One event of a run's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,9 +126,38 @@ pub(crate) struct Record {
     pub(crate) last_seq: u64,
 }
 
-/// Folds a run's lines; `None` when it has not begun.
+/// Folds a run's lines; `None` when none of them says that it has begun.
 pub(crate) fn fold(lines: &[Line<Event>]) -> Option<Record> {
     lines.iter().fold(None, step)
+}
+
+/// What the log of `run` says; `None` when the run has not begun. Any whole line says that it has, also one that cannot
+/// be read: the first is on disk before an agent starts, and a run never begins twice. What only that first line tells is
+/// not known when it is lost, but how the run ended is.
+pub(crate) fn of_log(run: RunId, log: &Parsed<Event>) -> Option<Record> {
+    if !log.has_lines() {
+        return None;
+    }
+    let begun = log.lines.iter().position(|line| matches!(line.event, Event::Started { .. }));
+    match begun {
+        Some(begun) => fold(&log.lines[begun..]),
+        None => log.lines.iter().fold(Some(unknown(run, log)), step),
+    }
+}
+
+/// The record of a run of which only its id is known.
+fn unknown(run: RunId, log: &Parsed<Event>) -> Record {
+    let started = Event::Started {
+        run,
+        host: UNKNOWN_HOST.parse().expect("because it is a name"),
+        pid: 0,
+        boot: String::new(),
+        token_sha256: String::new(),
+        item: None,
+        cgroup: None,
+    };
+    let at = log.lines.first().map_or(Timestamp::from_micros(0), |line| line.at);
+    begin(&Line { seq: 1, at, event: started }).expect("because that begins a record")
 }
 
 /// Folds one more line in.
@@ -240,6 +272,30 @@ mod tests {
         let record = fold(&lines(vec![started(), ended(Outcome::Lost), ended(Outcome::Succeeded)])).unwrap();
         assert_eq!((record.outcome, record.last_seq), (Some(Outcome::Lost), 3));
         assert_eq!(fold(&lines(vec![ended(Outcome::Lost)])), None, "what never began has no record");
+    }
+
+    #[test]
+    fn a_run_whose_first_line_is_lost_has_begun_and_ended_as_its_log_says() {
+        let run = "01890a5d-ac96-774b-bcce-b302099a8057.1".parse().unwrap();
+        let mut log = Vec::new();
+        for line in lines(vec![started(), ended(Outcome::Succeeded)]) {
+            jsonl::write(&mut log, &line);
+        }
+        let whole = of_log(run, &jsonl::parse(&log)).unwrap();
+        assert_eq!((whole.outcome, whole.host.as_str()), (Some(Outcome::Succeeded), "here"));
+        let first = log.iter().position(|byte| *byte == b'\n').unwrap();
+        for byte in 0..first {
+            let mut damaged = log.clone();
+            damaged[byte] = 0;
+            let record = of_log(run, &jsonl::parse(&damaged)).unwrap();
+            assert_eq!((record.outcome, record.run, record.last_seq), (whole.outcome, run, 2), "byte {byte}");
+            damaged.truncate(first + 1);
+            let record = of_log(run, &jsonl::parse(&damaged)).unwrap();
+            assert_eq!((record.outcome, record.status), (None, Status::Preparing), "byte {byte}");
+        }
+        for torn in 0..=first {
+            assert_eq!(of_log(run, &jsonl::parse(&log[..torn])), None, "cut at {torn}: no agent was started");
+        }
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl Supervisor {
         // Waits: whoever looked whether the lock is held has it for an instant.
         let run_lock = lock::wait_exclusive(&paths.lock())?;
         let opened = Log::open(&paths.log(), 0)?;
-        if record::fold(&opened.lines).is_some() {
+        // Whatever its lines say, or if they can be read at all: it begins behind its first line, and never twice.
+        if opened.log.last_seq() > 0 {
             // Who began it may have been killed between writing and syncing; and that it is over is said next.
             store::sync_file(&paths.log())?;
             return Ok(None);

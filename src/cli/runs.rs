@@ -34,7 +34,7 @@ pub(super) fn record(layout: &Layout, run: RunId) -> Result<Option<Record>, CliE
         // A supervisor that was killed may have left its last lines without a picture.
         Some(_) | None => {
             let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
-            Ok(record::fold(&jsonl::parse(&bytes).lines))
+            Ok(record::of_log(run, &jsonl::parse(&bytes)))
         }
     }
 }

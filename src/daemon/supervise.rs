@@ -9,7 +9,7 @@ use crate::event::By;
 use crate::id::{RunId, TaskId};
 use crate::jsonl;
 use crate::lock::{self, Lock};
-use crate::log::{Durability, Log, LogError};
+use crate::log::{Durability, Log, LogError, Opened};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
 use crate::record::{self, Record};
@@ -70,7 +70,7 @@ impl Daemon {
             return Ok((Found::Held, None));
         }
         let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
-        let record = record::fold(&jsonl::parse(&bytes).lines);
+        let record = record::of_log(run, &jsonl::parse(&bytes));
         let logged = match &record {
             None => self.unrecorded(run),
             Some(record) => logged(record),
@@ -116,7 +116,7 @@ impl Daemon {
     /// Draws the picture of a run again that has ended since the checkpoint: a power cut may have torn it.
     pub(super) fn draw_record_again(&mut self, run: RunId) -> Result<(), StoreError> {
         let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
-        match record::fold(&jsonl::parse(&log).lines) {
+        match record::of_log(run, &jsonl::parse(&log)) {
             Some(record) if record.outcome.is_some() => self.draw_record(run, &record),
             // Somebody removed it.
             Some(_) | None => Ok(()),
@@ -224,7 +224,7 @@ impl Daemon {
             return self.adopt(run);
         };
         let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
-        let record = record::fold(&jsonl::parse(&log).lines);
+        let record = record::of_log(run, &jsonl::parse(&log));
         let group = record.as_ref().and_then(|record| record.cgroup.as_deref());
         group.into_iter().for_each(cgroup::kill);
         let killed = process::kill_marked(run);
@@ -251,8 +251,10 @@ impl Daemon {
         outcome: Outcome,
         evidence: Evidence,
     ) -> Result<(), RunError> {
-        let opened = Log::open(&self.layout.run(run).log(), 0)?;
-        let (mut log, mut record) = (opened.log, record::fold(&opened.lines));
+        let path = self.layout.run(run).log();
+        let mut record =
+            record::of_log(run, &jsonl::parse(&store::read_if_there(&path)?.unwrap_or_default()));
+        let Opened { mut log, lines, .. } = Log::open(&path, 0)?;
         if record.as_ref().is_none_or(|record| record.outcome.is_none()) {
             let started = record.is_none().then(|| record::Event::Started {
                 run,
@@ -263,7 +265,7 @@ impl Daemon {
                 item: self.spec_of(run.task).and_then(|spec| spec.item.clone()),
                 cgroup: None,
             });
-            let open = record::open_commands(&opened.lines).into_iter().map(|(command, kind)| {
+            let open = record::open_commands(&lines).into_iter().map(|(command, kind)| {
                 record::Event::CommandEnded { command, kind, result: "the run ended".to_owned() }
             });
             let end = record::Event::Ended { outcome, evidence, delivered: None, error: None };
@@ -272,7 +274,7 @@ impl Daemon {
                 record = record::step(record, &line);
             }
         } else {
-            store::sync_file(&self.layout.run(run).log())?;
+            store::sync_file(&path)?;
         }
         record.map_or(Ok(()), |record| self.file_away(run, &record))
     }
@@ -282,7 +284,8 @@ impl Daemon {
 fn logged(record: &Record) -> Logged {
     match record.outcome {
         Some(_) => Logged::Ended,
-        None if record.boot == process::boot() => Logged::Begun(Boot::This),
+        // Of which boot it was may not be known: then nobody saw how it ended.
+        None if record.boot.is_empty() || record.boot == process::boot() => Logged::Begun(Boot::This),
         None => Logged::Begun(Boot::Earlier),
     }
 }

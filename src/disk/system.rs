@@ -12,6 +12,7 @@ use fs2::FileExt;
 use super::{Create, How, Kind, Metadata, system_time};
 
 pub(crate) use std::fs::File;
+
 pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(how.read).write(how.write).append(how.append);

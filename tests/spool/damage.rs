@@ -255,3 +255,45 @@ fn a_number_after_which_there_is_none_is_not_believed() {
     assert!((before..before + 50).contains(&last_seq(&sandbox)), "{before} and {}", last_seq(&sandbox));
     check(&mut sandbox);
 }
+
+#[test]
+fn a_run_whose_first_line_is_lost_never_begins_again_and_ends_as_its_log_says() {
+    let zeros = |line: &[u8]| vec![0; line.len()];
+    let other =
+        |line: &[u8]| String::from_utf8_lossy(line).replace("run.started", "run.stirred").into_bytes();
+    for (name, damage) in [("zeros", &zeros as &dyn Fn(&[u8]) -> Vec<u8>), ("other", &other)] {
+        let mut sandbox = Sandbox::new();
+        sandbox.start();
+        let shell = |what: &str| {
+            let begun = sandbox.outside(&format!("begun-{what}"));
+            json!({"shell": format!("echo yes >> {}; {}", begun.display(), sandbox.gate(what))})
+        };
+        let (ends, killed) = (shell("ends"), shell("killed"));
+        let (ends, killed) = (sandbox.submit("ends", &ends), sandbox.submit("killed", &killed));
+        sandbox.wait_told("begun-ends");
+        sandbox.wait_told("begun-killed");
+        sandbox.kill();
+        sandbox.open_gate("ends");
+        let ended = || sandbox.run_log(&ends).last().is_some_and(|line| line["type"] == "run.ended");
+        sandbox.wait_until("an end without a daemon", ended);
+        sandbox.supervisors().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        sandbox.wait_until("the end of all", || sandbox.processes().is_empty());
+        for task in [&ends, &killed] {
+            let log = sandbox.first_run(task).join("events.jsonl");
+            let bytes = fs::read(&log).unwrap();
+            let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+            fs::write(&log, [&damage(&bytes[..first]), &bytes[first..]].concat()).unwrap();
+        }
+        sandbox.start();
+        assert_eq!(sandbox.outcome(&ends), "succeeded", "{name}");
+        assert_eq!(sandbox.outcome(&killed), "lost", "{name}");
+        assert_eq!(
+            (sandbox.told("begun-ends"), sandbox.told("begun-killed")),
+            ("yes\n".into(), "yes\n".into())
+        );
+        let record = sandbox.run_record(&ends);
+        assert_eq!((&record["outcome"], &record["host"]), (&json!("succeeded"), &json!("unknown")));
+        is_at_work(&mut sandbox, "after");
+        sandbox.stop();
+    }
+}
