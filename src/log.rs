@@ -53,6 +53,8 @@ pub(crate) struct Log<E> {
     path: PathBuf,
     last_seq: u64,
     bytes: u64,
+    /// Whether the file's entry in its folder is on disk.
+    entered: bool,
     stopped: bool,
     events: PhantomData<fn(E)>,
 }
@@ -90,10 +92,20 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
             path: path.to_owned(),
             last_seq,
             bytes: parsed.whole_bytes,
+            entered: parsed.whole_bytes > 0,
             stopped: false,
             events: PhantomData,
         };
         Ok(Opened { log, lines: parsed.lines, last_at: jsonl::last_at(&bytes), repaired })
+    }
+
+    /// Makes the file if it is not there, and its entry durable, with those of all that lies beside it: so that a first
+    /// line is on disk with its sync alone.
+    pub(crate) fn enter(&mut self) -> Result<(), LogError> {
+        store::open_append(&self.path)?;
+        store::sync_parent(&self.path)?;
+        self.entered = true;
+        Ok(())
     }
 
     /// Appends `events` as one batch and returns them as lines.
@@ -123,7 +135,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         Ok(lines)
     }
 
-    fn write(&self, bytes: &[u8], durability: Durability) -> Result<(), LogError> {
+    fn write(&mut self, bytes: &[u8], durability: Durability) -> Result<(), LogError> {
         let mut file = store::open_append(&self.path)?;
         let found = store::at("look at", &self.path, disk::look(&file))?.bytes;
         if found != self.bytes {
@@ -136,8 +148,9 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         }
         if durability == Durability::Durable && !mutant::NO_LOG_SYNC {
             store::at("sync", &self.path, file.sync_data())?;
-            if self.bytes == 0 {
+            if !self.entered {
                 store::sync_parent(&self.path)?;
+                self.entered = true;
             }
         }
         Ok(())
@@ -158,6 +171,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     pub(crate) fn seal(&mut self, segment: &Path) -> Result<(), LogError> {
         store::rename(&self.path, segment)?;
         self.bytes = 0;
+        self.entered = false;
         store::sync_parent(segment)?;
         Ok(())
     }

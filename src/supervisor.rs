@@ -259,8 +259,11 @@ impl Supervisor {
             item: self.assignment.spec.item.clone(),
             cgroup: self.cgroup.clone(),
         };
-        self.note_durably(vec![started])?;
-        Ok(store::sync_parent(self.paths.dir())?)
+        // Before the line that says that the run has begun: what it is about, and where all of that is found.
+        store::sync_file(&self.paths.task())?;
+        self.log.enter()?;
+        store::sync_parent(self.paths.dir())?;
+        Ok(self.note_durably(vec![started])?)
     }
 
     fn live(&mut self, wake: &mut Wake) {

@@ -170,6 +170,12 @@ fn what_a_broken_program_would_leave_is_seen() {
     );
     let unsynced = calls.into_iter().filter(|call| call.name != "fdatasync").collect();
     assert_ne!(trial::order_problems(&Seen { calls: unsynced, ..Seen::default() }), Vec::<String>::new());
-    let calls = trial::count(run).into_iter().filter(|call| call.name != "fdatasync").collect();
-    assert_ne!(trial::order_problems(&Seen { calls, ..Seen::default() }), Vec::<String>::new());
+    let calls = trial::count(run);
+    let is_synced = |call: &Call, end: &str| call.name == "fsync" && call.description.ends_with(end);
+    for omitted in ["/events.jsonl", "/task.json", "runs/DATE/ID.1", "runs/DATE"] {
+        let left = |call: &&Call| call.name != "fdatasync" || !omitted.ends_with("jsonl");
+        let calls = calls.iter().filter(left).filter(|call| !is_synced(call, omitted)).cloned().collect();
+        let problems = trial::order_problems(&Seen { calls, ..Seen::default() });
+        assert_ne!(problems, Vec::<String>::new(), "{omitted}");
+    }
 }

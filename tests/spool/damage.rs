@@ -258,7 +258,7 @@ fn a_number_after_which_there_is_none_is_not_believed() {
 
 #[test]
 fn a_run_whose_first_line_is_lost_never_begins_again_and_ends_as_its_log_says() {
-    let zeros = |line: &[u8]| vec![0; line.len()];
+    let zeros = |line: &[u8]| vec![0_u8; line.len()];
     let other =
         |line: &[u8]| String::from_utf8_lossy(line).replace("run.started", "run.stirred").into_bytes();
     for (name, damage) in [("zeros", &zeros as &dyn Fn(&[u8]) -> Vec<u8>), ("other", &other)] {

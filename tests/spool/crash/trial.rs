@@ -168,7 +168,8 @@ fn failed_sync_problems(fault: Fault, seen: &Seen, status: ExitStatus, sandbox: 
     problems
 }
 
-/// What is told only when it is on disk: no receipt before the log's last line is synced, no agent before its run's first.
+/// What is told only when it is on disk: no receipt before the log's last line is synced, no agent before its run's first;
+/// and not that before what the run is about.
 pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
     let mut problems = Vec::new();
     let mut log_synced = false;
@@ -190,6 +191,20 @@ pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
         && first_sync.is_none_or(|sync| sync > agent)
     {
         problems.push("an agent before its run's first line is on disk".to_owned());
+    }
+    let synced = |end: &str| {
+        let is_about = |call: &Call| call.role == Role::Supervisor && call.description.ends_with(end);
+        seen.calls.iter().position(|call| call.is_synced() && is_about(call))
+    };
+    let first_line = seen.calls.iter().position(|call| {
+        call.name == "write" && call.role == Role::Supervisor && call.description.ends_with("/events.jsonl")
+    });
+    for needed in ["/task.json", "runs/DATE/ID.1", "runs/DATE"] {
+        if let Some(line) = first_line
+            && synced(needed).is_none_or(|sync| sync > line)
+        {
+            problems.push(format!("a run's first line before {needed} is on disk"));
+        }
     }
     problems
 }
