@@ -14,15 +14,19 @@ use crate::refusal::{Kind, Refusal};
 /// How deep arrays and objects may be nested.
 pub(crate) const DEPTH_MAX: usize = 64;
 
+/// How many values a text may have, at all depths: so many are read, and their task submitted, within some milliseconds,
+/// for which other files wait.
+pub(crate) const VALUES_MAX: usize = 32_768;
+
 /// The keys that an object may have, and the shape of those that are objects with fixed keys themselves.
 pub(crate) struct Shape(pub(crate) &'static [(&'static str, Option<&'static Shape>)]);
 
-/// Parses `bytes` as one JSON object: UTF-8, no duplicate keys at any depth, no NUL in any text.
+/// Parses `bytes` as one JSON object: UTF-8, no duplicate keys at any depth, no NUL in any text, not too many values.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let text = utf8(bytes)?;
-    let problem = Cell::new(None);
+    let so_far = SoFar::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let seed = Strict { place: &Place::Top, depth: 0, problem: &problem };
+    let seed = Strict { place: &Place::Top, depth: 0, so_far: &so_far };
     let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match parsed {
         Ok(Value::Object(map)) => Ok(map),
@@ -31,7 +35,7 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> 
             let refusal = Refusal::new(Kind::InvalidJson, "the file begins with a byte order mark");
             Err(refusal.hint("save it as UTF-8 without one"))
         }
-        Err(error) => Err(problem.take().unwrap_or_else(|| invalid(&error))),
+        Err(error) => Err(so_far.problem.take().unwrap_or_else(|| invalid(&error))),
     }
 }
 
@@ -100,17 +104,25 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Reads one value; `problem` carries the refusal past serde's error type, which has no room for it.
+/// What is known of a text while it is read.
+#[derive(Default)]
+struct SoFar {
+    /// Carries the refusal past serde's error type, which has no room for it.
+    problem: Cell<Option<Refusal>>,
+    values: Cell<usize>,
+}
+
+/// Reads one value.
 struct Strict<'a> {
     place: &'a Place<'a>,
     depth: usize,
-    problem: &'a Cell<Option<Refusal>>,
+    so_far: &'a SoFar,
 }
 
 impl Strict<'_> {
     fn fail<E: de::Error>(&self, refusal: Refusal) -> E {
         let error = E::custom(&refusal.message);
-        self.problem.set(Some(refusal));
+        self.so_far.problem.set(Some(refusal));
         error
     }
 
@@ -119,7 +131,17 @@ impl Strict<'_> {
             let message = format!("nested deeper than {DEPTH_MAX}");
             return Err(self.fail(Refusal::new(Kind::TooDeep, message).at(self.place.to_string())));
         }
-        Ok(Strict { place, depth: self.depth + 1, problem: self.problem })
+        Ok(Strict { place, depth: self.depth + 1, so_far: self.so_far })
+    }
+
+    fn count<E: de::Error>(&self) -> Result<(), E> {
+        let values = self.so_far.values.get() + 1;
+        self.so_far.values.set(values);
+        if values > VALUES_MAX {
+            let refusal = Refusal::new(Kind::TooLarge, format!("more than {VALUES_MAX} values"));
+            return Err(self.fail(refusal.at(self.place.to_string()).hint("write it as a script")));
+        }
+        Ok(())
     }
 
     fn text<E: de::Error>(&self, text: &str) -> Result<Value, E> {
@@ -134,6 +156,7 @@ impl Strict<'_> {
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -219,6 +242,12 @@ mod tests {
         }
         assert_eq!(parse_object(b"{\"a\":\"\xff\"}").unwrap_err().kind, Kind::NotUtf8);
         assert_eq!(parse_object(b"{}\0").unwrap_err().kind, Kind::ContainsNul);
+        let many = |values: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(values - 3));
+        assert_eq!(
+            refusal(&many(VALUES_MAX + 1)),
+            (Kind::TooLarge, Some(format!("$.a[{}]", VALUES_MAX - 2)))
+        );
+        assert!(parse_object(many(VALUES_MAX).as_bytes()).is_ok());
         assert!(parse_object(br#" {"a":[1,-1,2.5,true,null,{"b":"x"}]} "#).is_ok());
     }
 }
