@@ -14,7 +14,14 @@ use crate::store::{self, StoreError};
 #[must_use = "a lock is held only as long as its guard lives"]
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Whether the file of the lock has no name any more, in no folder. Nobody else can find out then that it is held.
+    pub(crate) fn is_removed(&self) -> bool {
+        disk::look(&self.file).is_ok_and(|metadata| metadata.links == 0)
+    }
 }
 
 /// Takes the lock of a folder itself, which even `git clean -fdx` leaves; `None` when another holds it.
@@ -53,7 +60,7 @@ pub(crate) fn wait_exclusive(path: &Path) -> Result<Lock, StoreError> {
         let identity = store::at("look at", path, disk::look(&file))?;
         store::at("lock", path, disk::lock(&file))?;
         if is_still_at(path, &identity) {
-            return Ok(Lock { _file: file });
+            return Ok(Lock { file });
         }
     }
 }
@@ -71,7 +78,7 @@ pub(crate) fn is_held(path: &Path) -> Result<bool, StoreError> {
 }
 
 fn try_lock(path: &Path, file: File) -> Result<Option<Lock>, StoreError> {
-    Ok(store::at("lock", path, disk::try_lock(&file))?.then_some(Lock { _file: file }))
+    Ok(store::at("lock", path, disk::try_lock(&file))?.then_some(Lock { file }))
 }
 
 /// Whether `path` still names the file that was locked: somebody may have replaced it in between.

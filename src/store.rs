@@ -169,6 +169,24 @@ pub(crate) fn make_lasting_dir(path: &Path) -> Result<(), StoreError> {
     sync_parent(path)
 }
 
+/// Makes a private folder below `top`, and those between; never `top`, which somebody may have moved away with all that is
+/// in it.
+pub(crate) fn make_dirs_below(top: &Path, path: &Path) -> Result<(), StoreError> {
+    debug_assert!(path.starts_with(top), "{} is not below {}", path.display(), top.display());
+    let between: Vec<&Path> = path.ancestors().take_while(|folder| *folder != top).collect();
+    between.into_iter().rev().try_for_each(make_one_dir)
+}
+
+/// The same; the folder itself is durable on return.
+pub(crate) fn make_lasting_dir_below(top: &Path, path: &Path) -> Result<(), StoreError> {
+    if is_folder(path) {
+        return Ok(());
+    }
+    make_dirs_below(top, path)?;
+    sync_dir(path)?;
+    sync_parent(path)
+}
+
 /// Makes those of the folders that are not there, parents first; tells whether one was missing.
 pub(crate) fn make_missing(folders: &[PathBuf]) -> Result<bool, StoreError> {
     let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !exists(folder)).collect();

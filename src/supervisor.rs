@@ -148,7 +148,7 @@ fn read_assignment(path: &Path) -> Result<Assignment, SupervisorError> {
 /// The life of one run, in the process that holds its lock.
 struct Supervisor {
     paths: RunLayout,
-    _lock: Lock,
+    lock: Lock,
     /// The same anew, when somebody removed its file.
     lock_again: Option<Lock>,
     layout: Layout,
@@ -220,7 +220,7 @@ impl Supervisor {
         };
         Supervisor {
             paths: paths.clone(),
-            _lock: lock,
+            lock,
             lock_again: None,
             layout: Layout::new(&assignment.spool),
             assignment,

@@ -323,7 +323,7 @@ impl Daemon {
     /// Puts a command into a run's directory, durably and once for each claim; tells its number there.
     pub(super) fn pass_on(&mut self, run: RunId, origin: &Origin, order: &ToRun) -> Result<u64, StoreError> {
         let paths = self.layout.run(run);
-        store::make_dir(&paths.commands())?;
+        store::make_dirs_below(self.layout.root(), &paths.commands())?;
         let names = store::names(&paths.commands())?;
         let mut last = 0;
         for name in names {

@@ -105,7 +105,7 @@ impl Daemon {
 
     /// Makes a dated folder, durably, if it is not there; somebody may have removed it.
     pub(super) fn make_dated(&self, folder: &Path) -> Result<(), StoreError> {
-        store::make_lasting_dir(folder)
+        store::make_lasting_dir_below(self.layout.root(), folder)
     }
 
     fn ask_cancel(&mut self, run: RunId) -> Result<(), StoreError> {

@@ -246,7 +246,7 @@ impl Supervisor {
             prompt::compose(&prompt::Parts { run: self.run(), item, place, token, task, extra })
         };
         let shown = with("$GITSPOOL_TOKEN");
-        store::make_dir(&self.paths.turn(1))?;
+        store::make_dirs_below(self.layout.root(), &self.paths.turn(1))?;
         store::draw(&self.layout, &self.paths.prompt(1), shown.as_bytes())?;
         Ok(match profile.prompt {
             PromptBy::Stdin => {

@@ -189,9 +189,15 @@ impl Supervisor {
         self.tell_error(&error.to_string());
         let lines = self.numbered(events);
         self.fold_in(lines);
-        while self.write_log().is_err() {
+        while self.write_log().is_err() && !self.is_forsaken() {
             wake::pause(Duration::from_secs(1));
         }
+    }
+
+    /// Whether the whole spool was removed: nobody will ever read what we would write. One that was moved may come back.
+    fn is_forsaken(&self) -> bool {
+        let lock = self.lock_again.as_ref().unwrap_or(&self.lock);
+        lock.is_removed() && !store::exists(self.layout.root())
     }
 
     /// Whether somebody removed the lock's file, and the run's folder with it perhaps.
@@ -203,7 +209,7 @@ impl Supervisor {
     /// somebody removed the old ones.
     pub(super) fn write_log(&mut self) -> Result<(), SupervisorError> {
         if self.is_uprooted() {
-            store::make_dir(self.paths.dir())?;
+            store::make_dirs_below(self.layout.root(), self.paths.dir())?;
             self.lock_again = Some(lock::wait_exclusive(&self.paths.lock())?);
             store::draw(&self.layout, &self.paths.task(), &self.assignment.to_bytes())?;
         }

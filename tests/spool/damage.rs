@@ -131,6 +131,48 @@ fn a_daemon_whose_spool_is_gone_ends_and_touches_no_other_at_its_place() {
     check(&mut sandbox);
 }
 
+/// A job whose spool is moved to `elsewhere` while it runs, from under its daemon; its gate is open then.
+fn moved_away(sandbox: &mut Sandbox) -> String {
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let task = sandbox.submit("job", &json!({"shell": gate, "name": "job"}));
+    sandbox.wait_in("active", &task);
+    sandbox.wait_until("the job to run", || {
+        sandbox.run_log(&task).iter().any(|line| line["type"] == "agent.started")
+    });
+    fs::rename(sandbox.path("spool"), sandbox.path("elsewhere")).unwrap();
+    fs::write(sandbox.path("elsewhere/queue/default/ready/hint"), "").unwrap();
+    while sandbox.daemon_lives() {
+        sandbox.let_work(Duration::from_millis(5));
+    }
+    sandbox.open_gate("gate");
+    task
+}
+
+#[test]
+fn no_spool_is_made_where_one_was_moved_away_and_what_runs_waits_for_it_to_come_back() {
+    let mut sandbox = Sandbox::new();
+    let task = moved_away(&mut sandbox);
+    // It looks for its folder and does not find it: first at its end.
+    sandbox.let_work(Duration::from_millis(1500));
+    assert!(!sandbox.path("spool").exists(), "{:?}", entries(&sandbox.path("spool")));
+    assert_eq!(sandbox.supervisors().len(), 1);
+    fs::remove_file(sandbox.path("elsewhere/queue/default/ready/hint")).unwrap();
+    fs::rename(sandbox.path("elsewhere"), sandbox.path("spool")).unwrap();
+    sandbox.start();
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_supervisor_whose_whole_spool_was_removed_ends_with_its_run() {
+    let mut sandbox = Sandbox::new();
+    moved_away(&mut sandbox);
+    fs::remove_dir_all(sandbox.path("elsewhere")).unwrap();
+    sandbox.wait_until("the supervisor to end", || sandbox.supervisors().is_empty());
+    assert!(!sandbox.path("spool").exists());
+}
+
 #[test]
 fn a_ready_task_whose_file_could_not_be_drawn_is_not_taken_for_a_removed_one() {
     let mut sandbox = Sandbox::new();
