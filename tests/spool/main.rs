@@ -25,5 +25,6 @@ mod runs;
 mod sandbox;
 mod storm;
 mod terminal;
+mod together;
 mod words;
 mod workspaces;
