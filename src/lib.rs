@@ -25,6 +25,9 @@ mod jsonl;
 mod event;
 mod record;
 mod recovery;
+mod checkpoint;
+mod answer;
+mod picture;
 mod input;
 
 mod clock;

@@ -1,72 +1,77 @@
-//! Receipts: what became of each command, under the command's own name.
+//! Receipts and refused files: what became of each command, under the command's own name. Each step is safe to repeat,
+//! wherever a crash cut it short; `answer` says what they hold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::answer::Receipt;
 use crate::event::{Event, Origin};
-use crate::id::TaskId;
 use crate::jsonl::Line;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::refusal::Refusal;
 use crate::spool;
 use crate::store::{self, StoreError};
-use crate::time::Timestamp;
 
-/// The answer to one command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Receipt {
-    /// The name under which the command was dropped.
-    pub(crate) command: String,
-    pub(crate) claim: TaskId,
-    pub(crate) accepted: bool,
-    /// The log line that answers the command.
-    pub(crate) seq: u64,
-    pub(crate) at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) task: Option<TaskId>,
-    /// The task's state after the command.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) state: Option<crate::task::State>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) note: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) refusal: Option<Refusal>,
-    /// Where a refused file lies now, byte for byte.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) refused_file: Option<String>,
+/// Answers the command that a line is about: the receipt, and what becomes of the file. Returns the files that must be
+/// synced before the answer may be forgotten.
+pub(crate) fn answer(layout: &Layout, line: &Line<Event>) -> Result<Vec<PathBuf>, StoreError> {
+    let Some((origin, mut receipt)) = Receipt::of(line) else { return Ok(Vec::new()) };
+    let claimed = layout.claim(origin.claim, &origin.name);
+    let mut drawn = Vec::new();
+    if let Event::Refused { refusal, .. } = &line.event {
+        let path = refuse(layout, &origin, &claimed, refusal, &mut drawn)?;
+        let below = path.strip_prefix(layout.root()).unwrap_or(&path);
+        receipt.refused_file = below.to_str().map(ToOwned::to_owned);
+    }
+    store::make_lasting_dir(&layout.receipts_of(&origin.claim.date()))?;
+    drawn.extend(write(layout, &receipt)?);
+    store::remove(&claimed)?;
+    Ok(drawn)
 }
 
-impl Receipt {
-    /// The receipt that a log line owes; `None` when the line answers no command.
-    pub(crate) fn of(line: &Line<Event>) -> Option<(Origin, Receipt)> {
-        let origin = line.event.origin()?.clone();
-        let (task, note, refusal) = match &line.event {
-            Event::Submitted { task, .. } | Event::Moved { task, .. } => (Some(*task), None, None),
-            Event::Accepted { task, note, .. } => (*task, Some(note.clone()), None),
-            Event::Refused { refusal, .. } => (None, None, Some(refusal.clone())),
-            Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
-        };
-        let receipt = Receipt {
-            command: origin.name.clone(),
-            claim: origin.claim,
-            accepted: refusal.is_none(),
-            seq: line.seq,
-            at: line.at,
-            task,
-            state: line.event.state().map(|(_, state)| state.clone()),
-            note,
-            refusal,
-            refused_file: None,
-        };
-        Some((origin, receipt))
+/// Moves a refused file out of the way, with the reason beside it; returns where it lies. A name that is taken, or that
+/// another file's reason would have, gets the claim before it.
+fn refuse(
+    layout: &Layout,
+    origin: &Origin,
+    claimed: &Path,
+    refusal: &Refusal,
+    drawn: &mut Vec<PathBuf>,
+) -> Result<PathBuf, StoreError> {
+    let date = origin.claim.date();
+    store::make_lasting_dir(&layout.refused_of(&date))?;
+    let with_claim = format!("{}.{}", origin.claim, origin.name);
+    // Done before, as far as a crash let it: the file has been moved, under one name or the other.
+    let moved = !store::exists(claimed);
+    let taken = match moved {
+        true => store::exists(&layout.refused_file(&date, &with_claim)),
+        false => {
+            layout::is_name_of_why(&origin.name) || store::exists(&layout.refused_file(&date, &origin.name))
+        }
+    };
+    let name = if taken { with_claim } else { origin.name.clone() };
+    let (path, why) = (layout.refused_file(&date, &name), layout.refused_why(&date, &name));
+    // A power cut may have torn the reason, and left the file where it belongs.
+    let reason = store::read_if_there(&why)?;
+    let reason: Option<Refusal> = reason.and_then(|reason| serde_json::from_slice(&reason).ok());
+    if !moved || reason.is_none() {
+        store::draw(layout, &why, &spool::pretty(refusal))?;
     }
+    if !moved {
+        store::rename(claimed, &path)?;
+    }
+    drawn.push(why);
+    // No checkpoint waits for what cannot be opened, and so not be synced; nor is what is in there our doing.
+    if store::is_readable_file(&path) {
+        drawn.push(path.clone());
+    }
+    Ok(path)
 }
 
 /// Writes a receipt under its command's name; an earlier one of that name is kept beside it. Safe to repeat. Returns the
 /// files that must be synced before the answer may be forgotten.
-pub(crate) fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, StoreError> {
+fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, StoreError> {
     let date = receipt.claim.date();
     let path = layout.receipt(&date, &receipt.command);
     let bytes = spool::pretty(receipt);

@@ -17,6 +17,8 @@ use crate::refusal::{Kind, Refusal};
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
+pub(crate) use crate::picture::pretty;
+
 /// The format of spools that this version writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -214,11 +216,4 @@ fn host_from(nodename: &str) -> Name {
         .take(60)
         .collect();
     plain.trim_matches('-').parse().unwrap_or_else(|_| "localhost".parse().expect("because it is a name"))
-}
-
-/// A record as people like to read it.
-pub(crate) fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec_pretty(record).expect("because records have string keys");
-    bytes.push(b'\n');
-    bytes
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 22] = [
+const DECIDING: [&str; 25] = [
     "id",
     "time",
     "layout",
@@ -30,6 +30,9 @@ const DECIDING: [&str; 22] = [
     "event",
     "record",
     "recovery",
+    "checkpoint",
+    "answer",
+    "picture",
     "input",
 ];
 

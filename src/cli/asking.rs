@@ -8,12 +8,12 @@ use super::dropping::{Dropped, drop_command};
 use super::find::{self, Found};
 use super::pending::{self, receipt_of, watch};
 use super::{Answer, CliError, Context, print, print_json, runs, talk};
+use crate::answer::Receipt;
 use crate::clock;
 use crate::hint::Hints;
 use crate::id::TaskId;
 use crate::layout::Layout;
 use crate::lock;
-use crate::receipt::Receipt;
 use crate::redact;
 
 /// How long to wait for an answer when a daemon runs.

@@ -6,33 +6,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crossbeam_channel::{Receiver, Sender};
-use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{Checked, Checkpoint};
 use crate::clock;
 use crate::id::TaskId;
 use crate::input::Input;
-use crate::jsonl::SEQ_MAX;
 use crate::layout::Layout;
 use crate::store::{self, StoreError};
-use crate::task::State;
 
 use super::{Daemon, QUIET};
-
-/// A checkpoint, `.local/checkpoint.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Checkpoint {
-    /// The last line whose moves are on disk.
-    pub(super) seq: u64,
-    pub(super) tasks: Vec<Checked>,
-}
-
-/// A live task at a checkpoint. Its spec lies in the log.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checked {
-    pub(super) task: TaskId,
-    pub(super) state: State,
-    pub(super) spec_seq: u64,
-}
 
 /// What the checkpoint's thread is given: what to sync, and then to write.
 pub(super) struct Job {
@@ -65,15 +47,13 @@ fn write(layout: &Layout, job: &Job) -> Result<(), StoreError> {
         store::sync_file(path)?;
     }
     store::sync_dir(&layout.claimed())?;
-    let bytes = serde_json::to_vec(&job.checkpoint).expect("because a checkpoint has string keys");
-    store::replace(layout, &layout.checkpoint(), &bytes)
+    store::replace(layout, &layout.checkpoint(), &job.checkpoint.to_bytes())
 }
 
 /// Reads the checkpoint; an empty one when there is none that makes sense.
 pub(super) fn read(layout: &Layout) -> Result<Checkpoint, StoreError> {
     let bytes = store::read_if_there(&layout.checkpoint())?.unwrap_or_default();
-    let checkpoint: Option<Checkpoint> = serde_json::from_slice(&bytes).ok();
-    Ok(checkpoint.filter(|checkpoint| checkpoint.seq <= SEQ_MAX).unwrap_or_default())
+    Ok(Checkpoint::parse(&bytes).unwrap_or_default())
 }
 
 impl Daemon {

@@ -7,9 +7,8 @@ use crate::command::ToRun;
 use crate::event::{Event, Origin};
 use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::Line;
-use crate::layout::{self, Layout};
-use crate::receipt::{self, Receipt};
-use crate::refusal::Refusal;
+use crate::picture;
+use crate::receipt;
 use crate::spec::Spec;
 use crate::spool;
 use crate::store::{self, StoreError};
@@ -94,7 +93,7 @@ impl Daemon {
     }
 
     pub(super) fn path_of(&self, queue: &Name, task: TaskId, state: &State) -> PathBuf {
-        path_of(&self.layout, queue, task, state)
+        picture::place(&self.layout, queue, task, state)
     }
 
     /// Whether a task's file lies where its state says; a user may have moved it.
@@ -125,72 +124,16 @@ impl Daemon {
 
     /// Answers the command that a line is about: the receipt, and what becomes of the file.
     pub(super) fn answer(&mut self, line: &Line<Event>) {
-        let Some((origin, receipt)) = Receipt::of(line) else { return };
-        if let Err(error) = self.try_answer(&origin, receipt, &line.event) {
-            // As above.
-            tracing::error!("the answer to {}: {error}", origin.name);
-            self.note_failed_sync(Some(&error));
-            self.unanswered.push(line.clone());
-        }
-    }
-
-    fn try_answer(&mut self, origin: &Origin, mut receipt: Receipt, event: &Event) -> Result<(), StoreError> {
-        let claimed = self.layout.claim(origin.claim, &origin.name);
-        if let Event::Refused { refusal, .. } = event {
-            let path = self.refuse(origin, &claimed, refusal)?;
-            receipt.refused_file = path.to_str().map(ToOwned::to_owned);
-        }
-        let date = origin.claim.date();
-        self.make_dated(&self.layout.receipts_of(&date))?;
-        for path in receipt::write(&self.layout, &receipt)? {
-            self.touch(Some(&path));
-        }
-        store::remove(&claimed)
-    }
-
-    /// Moves a refused file out of the way, with the reason beside it; the path says where it lies, from the spool. A name
-    /// that is taken, or that another file's reason would have, gets the claim before it. Safe to repeat, wherever a crash
-    /// cut it short.
-    fn refuse(&mut self, origin: &Origin, claimed: &Path, refusal: &Refusal) -> Result<PathBuf, StoreError> {
-        let date = origin.claim.date();
-        self.make_dated(&self.layout.refused_of(&date))?;
-        let with_claim = format!("{}.{}", origin.claim, origin.name);
-        // Done before, as far as a crash let it: the file has been moved, under one name or the other.
-        let moved = !store::exists(claimed);
-        let taken = match moved {
-            true => store::exists(&self.layout.refused_file(&date, &with_claim)),
-            false => {
-                layout::is_name_of_why(&origin.name)
-                    || store::exists(&self.layout.refused_file(&date, &origin.name))
+        match receipt::answer(&self.layout, line) {
+            Ok(drawn) => drawn.iter().for_each(|path| self.touch(Some(path))),
+            Err(error) => {
+                // As above.
+                let name = line.event.origin().map_or("a command", |origin| &origin.name);
+                tracing::error!("the answer to {name}: {error}");
+                self.note_failed_sync(Some(&error));
+                self.unanswered.push(line.clone());
             }
-        };
-        let name = if taken { with_claim } else { origin.name.clone() };
-        let (path, why) = (self.layout.refused_file(&date, &name), self.layout.refused_why(&date, &name));
-        // A power cut may have torn the reason, and left the file where it belongs.
-        let reason = store::read_if_there(&why)?;
-        let reason: Option<Refusal> = reason.and_then(|reason| serde_json::from_slice(&reason).ok());
-        if !moved || reason.is_none() {
-            store::draw(&self.layout, &why, &spool::pretty(refusal))?;
         }
-        if !moved {
-            store::rename(claimed, &path)?;
-        }
-        self.touch(Some(&why));
-        // No checkpoint waits for what cannot be opened, and so not be synced; nor is what is in there our doing.
-        if store::is_readable_file(&path) {
-            self.touch(Some(&path));
-        }
-        Ok(path.strip_prefix(self.layout.root()).unwrap_or(&path).to_owned())
-    }
-}
-
-/// Where the file of a task lies.
-pub(super) fn path_of(layout: &Layout, queue: &Name, task: TaskId, state: &State) -> PathBuf {
-    match state {
-        State::Held { .. } => layout.held_task(queue, task),
-        State::Ready { rank, .. } => layout.ready_task(queue, *rank, task),
-        State::Active { host, .. } | State::Cancelling { host, .. } => layout.active_task(queue, host, task),
-        State::Ended { outcome, .. } => layout.ended_task(queue, outcome.folder(), task),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use crate::checkpoint::Checkpoint;
 use crate::clock;
 use crate::event::{Event, Origin, SpecText};
 use crate::history;
@@ -19,6 +20,7 @@ use crate::input::Input;
 use crate::jsonl::{self, Line};
 use crate::layout::{self, Layout};
 use crate::log::Log;
+use crate::picture;
 use crate::process;
 use crate::queue::{Live, Queues};
 use crate::spec::Spec;
@@ -29,8 +31,8 @@ use crate::texts;
 use crate::watch::Watch;
 
 use super::batch::Decision;
-use super::checkpoint::{self, Checkpoint};
-use super::perform::{folder_of, path_of};
+use super::checkpoint;
+use super::perform::folder_of;
 use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, daemon_record};
 
 /// A task as the checkpoint and the log after it tell it.
@@ -264,7 +266,7 @@ fn fold(
         };
         let before = std::mem::replace(&mut task_known.state, state.clone());
         for state in [&before, state] {
-            let place = path_of(layout, &task_known.spec.queue, task, state);
+            let place = picture::place(layout, &task_known.spec.queue, task, state);
             if !task_known.places.contains(&place) {
                 task_known.places.push(place);
             }

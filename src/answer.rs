@@ -1,0 +1,60 @@
+//! What answers a command: the receipt that a line of the log owes, and where a refused file lies. Pure; `receipt` writes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Origin};
+use crate::id::TaskId;
+use crate::jsonl::Line;
+use crate::refusal::Refusal;
+use crate::task::State;
+use crate::time::Timestamp;
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    /// The name under which the command was dropped.
+    pub(crate) command: String,
+    pub(crate) claim: TaskId,
+    pub(crate) accepted: bool,
+    /// The log line that answers the command.
+    pub(crate) seq: u64,
+    pub(crate) at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) task: Option<TaskId>,
+    /// The task's state after the command.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) state: Option<State>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) note: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) refusal: Option<Refusal>,
+    /// Where a refused file lies now, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) refused_file: Option<String>,
+}
+
+impl Receipt {
+    /// The receipt that a log line owes; `None` when the line answers no command.
+    pub(crate) fn of(line: &Line<Event>) -> Option<(Origin, Receipt)> {
+        let origin = line.event.origin()?.clone();
+        let (task, note, refusal) = match &line.event {
+            Event::Submitted { task, .. } | Event::Moved { task, .. } => (Some(*task), None, None),
+            Event::Accepted { task, note, .. } => (*task, Some(note.clone()), None),
+            Event::Refused { refusal, .. } => (None, None, Some(refusal.clone())),
+            Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
+        };
+        let receipt = Receipt {
+            command: origin.name.clone(),
+            claim: origin.claim,
+            accepted: refusal.is_none(),
+            seq: line.seq,
+            at: line.at,
+            task,
+            state: line.event.state().map(|(_, state)| state.clone()),
+            note,
+            refusal,
+            refused_file: None,
+        };
+        Some((origin, receipt))
+    }
+}
