@@ -9,6 +9,7 @@ mod cancel;
 mod daemon;
 mod doctor;
 mod events;
+mod fsck;
 mod hold;
 mod init;
 mod logs;
@@ -111,6 +112,7 @@ enum Verb {
     Note(note::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
+    Fsck(fsck::Arguments),
 }
 
 /// What every verb gets: where the spool is to be found, and how to print.
@@ -186,6 +188,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Note(arguments) => note::run(&context, arguments),
         Verb::Status(arguments) => status::run(&context, &arguments),
         Verb::Doctor(arguments) => doctor::run(&context, &arguments),
+        Verb::Fsck(arguments) => fsck::run(&context, &arguments),
     };
     match answer.and_then(|answer| io::stdout().flush().map_err(CliError::Stdout).map(|()| answer)) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! `spool-layout.md` is the specification of what lies at each; a test holds the two together.
 
 mod names;
+mod place;
 mod run;
 mod state;
 
@@ -13,8 +14,9 @@ use crate::time::Date;
 
 pub(crate) use names::{
     is_name_of_why, parse_aside_name, parse_claim_name, parse_command_name, parse_queued_name,
-    parse_segment_name, parse_task_name,
+    parse_segment_name, parse_task_name, parse_why_name,
 };
+pub(crate) use place::{InRun, Place, TaskFolder, place_of};
 pub(crate) use run::RunLayout;
 pub(crate) use state::StateLayout;
 
@@ -60,6 +62,7 @@ const NAMES: &[&str] = &[
     TMP,
     CLAIMED,
     DAEMON_RECORD,
+    MENDED,
     KEEP,
     HOST_RECORD,
     WORK,
@@ -106,6 +109,7 @@ const CHECKPOINT: &str = "checkpoint.json";
 const TMP: &str = "tmp";
 const CLAIMED: &str = "claimed";
 const DAEMON_RECORD: &str = "daemon.json";
+const MENDED: &str = "mended";
 const KEEP: &str = ".keep";
 const HOST_RECORD: &str = "host.json";
 const WORK: &str = "work";
@@ -316,6 +320,11 @@ impl Layout {
     /// A claimed command file: the claim's id, and the name under which it was dropped.
     pub(crate) fn claim(&self, claim: TaskId, name: &str) -> PathBuf {
         self.claimed().join(format!("{claim}.{name}"))
+    }
+
+    /// The folder of what the repair of that id changed: the originals, at the paths that they had.
+    pub(crate) fn mended(&self, repair: TaskId) -> PathBuf {
+        self.local().join(MENDED).join(repair.to_string())
     }
 
     pub(crate) fn daemon_record(&self) -> PathBuf {

@@ -28,6 +28,7 @@ mod recovery;
 mod checkpoint;
 mod answer;
 mod picture;
+mod audit;
 mod input;
 
 mod clock;
@@ -53,6 +54,7 @@ mod process;
 mod cgroup;
 mod launch;
 mod stage;
+mod fsck;
 mod supervisor;
 mod daemon;
 mod cli;

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 25] = [
+const DECIDING: [&str; 26] = [
     "id",
     "time",
     "layout",
@@ -33,6 +33,7 @@ const DECIDING: [&str; 25] = [
     "checkpoint",
     "answer",
     "picture",
+    "audit",
     "input",
 ];
 

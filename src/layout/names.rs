@@ -9,6 +9,11 @@ pub(crate) fn is_name_of_why(name: &str) -> bool {
     name.ends_with(WHY_SUFFIX)
 }
 
+/// Reads the name of a refused file's reason: the name of that file.
+pub(crate) fn parse_why_name(name: &str) -> Option<&str> {
+    name.strip_suffix(WHY_SUFFIX)
+}
+
 /// Reads the name of a file in `.local/tmp`: the process that wrote it.
 pub(crate) fn parse_aside_name(name: &str) -> Option<u32> {
     name.split_once('-')?.0.parse().ok()
@@ -51,6 +56,6 @@ pub(crate) fn parse_command_name(name: &str) -> Option<u64> {
 }
 
 /// Reads a number after which there is another.
-fn parse_seq(text: &str) -> Option<u64> {
+pub(super) fn parse_seq(text: &str) -> Option<u64> {
     text.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }

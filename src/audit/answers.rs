@@ -1,0 +1,168 @@
+//! Receipts, refused files and claimed files: each is what a line of the log says.
+
+use super::history::History;
+use super::{Audit, Kind, Mend, Sort, by_hand};
+use crate::answer::Receipt;
+use crate::event::Event;
+use crate::id::TaskId;
+use crate::jsonl::Line;
+use crate::layout::{Place, parse_claim_name, parse_why_name, place_of};
+use crate::refusal::Refusal;
+
+impl Audit<'_> {
+    pub(super) fn check_answers(&mut self, history: &History) {
+        let mut receipts = Vec::new();
+        for (path, sort) in &self.seen.entries {
+            match place_of(path) {
+                Some(Place::Receipt { date, seq }) if *sort == Sort::File => {
+                    receipts.extend(self.check_receipt(path, &date, seq, history));
+                }
+                Some(Place::Refused { date, name }) => self.check_refused(path, &date, &name, history),
+                Some(Place::Claimed { claim, .. }) => {
+                    if let Some((_, line)) = history.answers.get(&claim) {
+                        let what = format!("line {} answers it", line.seq);
+                        let mend = match self.seen.daemon {
+                            // What it could not answer is answered by the next one.
+                            true => Mend::Daemon,
+                            false => Mend::Answer(Box::new(line.clone())),
+                        };
+                        self.find(Kind::ClaimAnswered, path, what, mend);
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        for (claim, (host, line)) in &history.answers {
+            if self.is_owed(host, line.seq) && !receipts.contains(claim) {
+                let name = line.event.origin().map(|origin| origin.name.clone()).unwrap_or_default();
+                let path = self.below(&self.seen.layout.receipt(&claim.date(), &name));
+                let what = format!("line {} has no receipt", line.seq);
+                self.find(Kind::ReceiptMissing, path, what, Mend::Answer(Box::new(line.clone())));
+            }
+        }
+    }
+
+    /// Compares a receipt with its line. Returns the claim that it answers, well or not.
+    fn check_receipt(
+        &mut self,
+        path: &str,
+        date: &str,
+        seq: Option<u64>,
+        history: &History,
+    ) -> Option<TaskId> {
+        let bytes = self.content(path)?;
+        let Ok(receipt) = serde_json::from_slice::<Receipt>(bytes) else {
+            // Somebody's own file, which made way for a receipt.
+            if seq != Some(0) {
+                self.find_unreadable_receipt(path, date, seq, history);
+            }
+            return None;
+        };
+        let claim = receipt.claim;
+        let Some((_, line)) = history.answers.get(&claim) else {
+            if history.whole {
+                let what = format!("no line answers claim {claim}");
+                self.find(
+                    Kind::ReceiptOfNoLine,
+                    path,
+                    what,
+                    by_hand("bring the log back from a copy, or ask for it again"),
+                );
+            }
+            return Some(claim);
+        };
+        let owed = Receipt::of(line).map(|(_, receipt)| receipt);
+        let said = Receipt { refused_file: None, ..receipt.clone() };
+        if owed.is_some_and(|owed| owed != said) {
+            let what = format!("it is not what line {} says", line.seq);
+            self.find(Kind::ReceiptDiffers, path, what, self.redone(line));
+        }
+        let layout = &self.seen.layout;
+        let day = claim.date();
+        let places = [
+            self.below(&layout.receipt(&day, &receipt.command)),
+            self.below(&layout.earlier_receipt(&day, &receipt.command, receipt.seq)),
+        ];
+        if !places.iter().any(|place| place == path) {
+            let what = format!("it belongs into {} or {}", places[0], places[1]);
+            self.find(Kind::ReceiptMisplaced, path, what, self.when_stopped(Mend::Remove));
+        }
+        Some(claim)
+    }
+
+    fn find_unreadable_receipt(&mut self, path: &str, date: &str, seq: Option<u64>, history: &History) {
+        let layout = &self.seen.layout;
+        let answers = |line: &&Line<Event>| {
+            line.event.origin().is_some_and(|origin| {
+                let day = origin.claim.date();
+                let own = match seq {
+                    Some(seq) => layout.earlier_receipt(&day, &origin.name, seq),
+                    None => layout.receipt(&day, &origin.name),
+                };
+                day.to_string() == date && self.below(&own) == path && seq.is_none_or(|seq| seq == line.seq)
+            })
+        };
+        let lines = history.answers.values().map(|(_, line)| line).filter(answers);
+        let mend = match lines.max_by_key(|line| line.seq) {
+            Some(line) => self.redone(line),
+            None => by_hand("no command was called so; see what it is"),
+        };
+        self.find(Kind::ReceiptUnreadable, path, "it is no receipt", mend);
+    }
+
+    fn check_refused(&mut self, path: &str, date: &str, name: &str, history: &History) {
+        let refused = |name: &str| {
+            let own = |line: &&Line<Event>| {
+                let Event::Refused { command, .. } = &line.event else { return false };
+                let with_claim = parse_claim_name(name)
+                    .is_some_and(|(claim, rest)| claim == command.claim && rest == command.name);
+                command.claim.date().to_string() == date && (with_claim || command.name == name)
+            };
+            history.answers.values().map(|(_, line)| line).filter(own).collect::<Vec<_>>()
+        };
+        if !refused(name).is_empty() {
+            return;
+        }
+        let lines = parse_why_name(name).map(refused).unwrap_or_default();
+        if lines.is_empty() {
+            if history.whole {
+                let mend = by_hand("see what it is; remove it if nobody needs it");
+                self.find(Kind::RefusedUnknown, path, "no line tells of a refused file of this name", mend);
+            }
+            return;
+        }
+        let Some(bytes) = self.content(path) else { return };
+        let reason = serde_json::from_slice::<Refusal>(bytes);
+        // Where a name was refused more than once on a day, the first has it, and the others have their claims before it.
+        let owed = |line: &&Line<Event>| match (&line.event, &reason) {
+            (Event::Refused { refusal, .. }, Ok(reason)) => refusal == reason,
+            (_, _) => false,
+        };
+        if lines.iter().any(owed) {
+            return;
+        }
+        let (kind, what) = match reason {
+            Ok(_) => (Kind::WhyDiffers, "it is not what the log says"),
+            Err(_) => (Kind::WhyUnreadable, "it cannot be read"),
+        };
+        let mend = match (&lines[..], lines.first().map(|line| &line.event)) {
+            ([_], Some(Event::Refused { refusal, .. })) => {
+                self.when_stopped(Mend::Draw(crate::picture::pretty(refusal)))
+            }
+            ([..], _) => by_hand("several files of this name were refused; see their receipts"),
+        };
+        self.find(kind, path, what, mend);
+    }
+
+    fn redone(&self, line: &Line<Event>) -> Mend {
+        self.when_stopped(Mend::Answer(Box::new(line.clone())))
+    }
+
+    /// What no daemon does by itself, and nobody may do while one runs.
+    pub(super) fn when_stopped(&self, mend: Mend) -> Mend {
+        match self.seen.daemon {
+            true => by_hand("stop the daemon, then `gitspool fsck --repair`; the log has what it says"),
+            false => mend,
+        }
+    }
+}

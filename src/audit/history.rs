@@ -1,0 +1,196 @@
+//! The spool's logs, folded: which tasks there are and in which states, which commands were answered.
+
+use std::collections::BTreeMap;
+
+use super::series::{Part, Whose};
+use super::{Audit, Kind, by_hand};
+use crate::event::{Event, SpecText};
+use crate::id::{Name, TaskId};
+use crate::jsonl::Line;
+use crate::layout::{Place, place_of};
+use crate::spec::Spec;
+use crate::task::State;
+
+/// What the logs say.
+#[derive(Default)]
+pub(super) struct History {
+    pub(super) tasks: BTreeMap<TaskId, Told>,
+    /// The line that answers a claim, with the host whose log it is in.
+    pub(super) answers: BTreeMap<TaskId, (Name, Line<Event>)>,
+    /// The texts that lines name, and whether a live task needs it.
+    pub(super) texts: BTreeMap<String, bool>,
+    /// Whether the logs are there from their first lines on, and all can be read.
+    pub(super) whole: bool,
+    /// The number of our last line.
+    pub(super) last_seq: u64,
+    /// The states that our tasks had at the checkpoint, and the lines of their specs.
+    pub(super) checked: BTreeMap<TaskId, (State, u64)>,
+}
+
+/// A task, as the log tells it.
+pub(super) struct Told {
+    pub(super) host: Name,
+    pub(super) state: State,
+    pub(super) spec: Option<Spec>,
+    pub(super) spec_seq: u64,
+    pub(super) text: Option<String>,
+    /// The line that told its state last.
+    pub(super) last_seq: u64,
+}
+
+/// How many runs a task in that state has had.
+pub(super) fn attempts(state: &State) -> u32 {
+    match state {
+        State::Held { attempts, .. } | State::Ready { attempts, .. } | State::Ended { attempts, .. } => {
+            *attempts
+        }
+        State::Active { attempt, .. } | State::Cancelling { attempt, .. } => *attempt,
+    }
+}
+
+impl Audit<'_> {
+    pub(super) fn read_history(&mut self) -> History {
+        let mut series: BTreeMap<Name, Vec<Part>> = BTreeMap::new();
+        for path in self.seen.entries.keys() {
+            if let Some(Place::Log { host, sealed }) = place_of(path) {
+                series.entry(host).or_default().push(Part { path: path.clone(), sealed });
+            }
+        }
+        let mut history = History { whole: true, ..History::default() };
+        for (host, mut parts) in series {
+            // The one that grows has no number and comes last.
+            parts.sort_by_key(|part| (part.sealed.is_none(), part.sealed));
+            let ours = self.seen.host.as_ref() == Some(&host);
+            let read =
+                self.read_series::<Event>(&parts, Whose::Spool { writer_lives: self.seen.daemon || !ours });
+            history.whole &= read.whole;
+            for (part, line) in read.lines {
+                self.fold(&mut history, &host, &parts[part].path, line, ours);
+            }
+        }
+        self.check_texts(&mut history);
+        history
+    }
+
+    fn fold(&mut self, history: &mut History, host: &Name, path: &str, line: Line<Event>, ours: bool) {
+        if ours {
+            history.last_seq = history.last_seq.max(line.seq);
+        }
+        if let Some((task, state)) = line.event.state() {
+            self.fold_state(history, host, path, &line, task, state);
+            let at_checkpoint = ours && !self.is_behind_checkpoint(line.seq);
+            if let Some(told) = history.tasks.get(&task).filter(|_| at_checkpoint) {
+                match state.is_ended() {
+                    true => history.checked.remove(&task),
+                    false => history.checked.insert(task, (state.clone(), told.spec_seq)),
+                };
+            }
+        }
+        if let Some(claim) = line.event.origin().map(|origin| origin.claim) {
+            if let Some((_, earlier)) = history.answers.get(&claim) {
+                let what = format!("lines {} and {} both answer claim {claim}", earlier.seq, line.seq);
+                self.find(
+                    Kind::AnsweredTwice,
+                    path,
+                    what,
+                    by_hand("a command was carried out twice; see what it did"),
+                );
+            }
+            history.answers.insert(claim, (host.clone(), line));
+        }
+    }
+
+    fn fold_state(
+        &mut self,
+        history: &mut History,
+        host: &Name,
+        path: &str,
+        line: &Line<Event>,
+        task: TaskId,
+        state: &State,
+    ) {
+        let seq = line.seq;
+        let copy = || by_hand("bring the log back from a copy");
+        if let Event::Submitted { spec, .. } = &line.event {
+            let is_live = history.tasks.get(&task).is_some_and(|told| !told.state.is_ended());
+            if is_live {
+                self.find(
+                    Kind::SubmittedTwice,
+                    path,
+                    format!("line {seq}: task {task} was there already"),
+                    copy(),
+                );
+            }
+            let (spec, text) = self.spec_of(spec);
+            let told =
+                Told { host: host.clone(), state: state.clone(), spec, spec_seq: seq, text, last_seq: seq };
+            history.tasks.insert(task, told);
+            return;
+        }
+        let Some(told) = history.tasks.get_mut(&task) else {
+            if history.whole {
+                let what = format!("line {seq}: task {task} was never submitted");
+                self.find(Kind::TaskNeverSubmitted, path, what, copy());
+            }
+            return;
+        };
+        let starts = told.state.live_attempt().is_none() && state.live_attempt().is_some();
+        let expected = attempts(&told.state) + u32::from(starts);
+        if told.state.is_ended() {
+            self.find(Kind::MovedAfterEnd, path, format!("line {seq}: task {task} had ended"), copy());
+        } else if attempts(state) != expected {
+            let what =
+                format!("line {seq}: task {task} has attempt {} instead of {expected}", attempts(state));
+            self.find(Kind::AttemptRepeated, path, what, copy());
+        }
+        told.state = state.clone();
+        told.last_seq = seq;
+    }
+
+    fn spec_of(&self, spec: &SpecText) -> (Option<Spec>, Option<String>) {
+        match spec {
+            SpecText::Here(spec) => (Some((**spec).clone()), None),
+            SpecText::Elsewhere { text_sha256 } => {
+                let path = self.below(&self.seen.layout.text(text_sha256));
+                let bytes = self.content(&path).filter(|_| self.seen.texts.contains(text_sha256));
+                (bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()), Some(text_sha256.clone()))
+            }
+        }
+    }
+
+    fn check_texts(&mut self, history: &mut History) {
+        for told in history.tasks.values() {
+            if let Some(text) = &told.text {
+                *history.texts.entry(text.clone()).or_default() |= !told.state.is_ended();
+            }
+        }
+        let copy = || by_hand("bring it back from a copy");
+        for (text, is_live) in &history.texts {
+            let path = self.below(&self.seen.layout.text(text));
+            if *is_live && !self.seen.entries.contains_key(&path) {
+                self.find(Kind::TextMissing, path, "the spec of a live task is not there", copy());
+            }
+        }
+        let named: Vec<(&String, String)> =
+            self.seen.entries.keys().filter_map(|path| Some((path, text_name(path)?))).collect();
+        for (path, text) in named {
+            let is_right = self.seen.texts.contains(&text);
+            match history.texts.get(&text) {
+                Some(_) if !is_right => {
+                    self.find(Kind::TextDiffers, path, "its content is not what its name says", copy());
+                }
+                None if history.whole => {
+                    self.find(Kind::TextUnnamed, path, "no line names it", super::Mend::Remove);
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+fn text_name(path: &str) -> Option<String> {
+    match place_of(path) {
+        Some(Place::Text { sha256 }) => Some(sha256),
+        Some(_) | None => None,
+    }
+}

@@ -1,0 +1,99 @@
+//! What is this machine's only: the checkpoint, the daemon's record, files in the making; workspaces in the state folder.
+
+use super::history::{History, attempts};
+use super::{Audit, Kind, Mend, by_hand, is_json};
+use crate::checkpoint::Checkpoint;
+use crate::id::RunId;
+use crate::layout::{Place, place_of};
+
+impl Audit<'_> {
+    pub(super) fn read_checkpoint(&self) -> Option<Checkpoint> {
+        Checkpoint::parse(self.content(&self.below(&self.seen.layout.checkpoint()))?)
+    }
+
+    pub(super) fn check_checkpoint(&mut self, history: &History) {
+        let path = self.below(&self.seen.layout.checkpoint());
+        if !self.seen.contents.contains_key(&path) {
+            return;
+        }
+        let Some(checkpoint) = self.checkpoint.clone() else {
+            let what = "it cannot be read, so the next start goes through the whole log";
+            return self.find(Kind::CheckpointUnreadable, path, what, self.unless_checkpointed());
+        };
+        if self.seen.host.is_none() {
+            return;
+        }
+        if checkpoint.seq > history.last_seq {
+            let what =
+                format!("it tells of line {}, and the last one is {}", checkpoint.seq, history.last_seq);
+            return self.find(Kind::LogBehind, path, what, by_hand("bring the log back from a copy"));
+        }
+        if !history.whole {
+            return;
+        }
+        let listed =
+            checkpoint.tasks.iter().map(|checked| (checked.task, (checked.state.clone(), checked.spec_seq)));
+        let listed: std::collections::BTreeMap<_, _> = listed.collect();
+        let differs = listed
+            .keys()
+            .chain(history.checked.keys())
+            .find(|task| listed.get(task) != history.checked.get(task));
+        if let Some(task) = differs {
+            let what =
+                format!("it tells something else of task {task} than the log up to line {}", checkpoint.seq);
+            self.find(Kind::CheckpointDiffers, path, what, self.unless_checkpointed());
+        }
+    }
+
+    /// A daemon that runs replaces it; without one the next start goes through the whole log instead.
+    fn unless_checkpointed(&self) -> Mend {
+        if self.seen.daemon { Mend::Daemon } else { Mend::Remove }
+    }
+
+    pub(super) fn check_local(&mut self, history: &History) {
+        let record = self.below(&self.seen.layout.daemon_record());
+        let said = self.content(&record).map(is_json::<serde_json::Value>);
+        match said {
+            Some(false) => {
+                self.find(Kind::DaemonRecordUnreadable, record, "it cannot be read", Mend::Daemon);
+            }
+            Some(true) if !self.seen.daemon => {
+                let what = "no daemon runs, and the last one did not end in order";
+                self.find(Kind::DaemonGone, record, what, Mend::Daemon);
+            }
+            Some(true) | None => {}
+        }
+        for path in self.seen.entries.keys() {
+            if let Some(Place::Aside { pid }) = place_of(path)
+                && pid.is_none_or(|pid| !self.seen.alive.contains(&pid))
+            {
+                self.find(Kind::LeftInTmp, path, "the process that was writing it is gone", Mend::Remove);
+            }
+        }
+        if self.seen.host.is_none() && history.tasks.values().any(|told| !told.state.is_ended()) {
+            let mend = by_hand("write {\"host\": ...} again, with the name of its folder in events/");
+            self.find(Kind::HostUnknown, "host.json", "the name of this machine in the spool is gone", mend);
+        }
+        self.check_workspaces(history);
+    }
+
+    fn check_workspaces(&mut self, history: &History) {
+        let known = |name: &str| {
+            let run: Option<RunId> = name.parse().ok();
+            run.is_some_and(|run| {
+                history.tasks.get(&run.task).is_some_and(|told| attempts(&told.state) >= run.attempt)
+            })
+        };
+        for name in self.seen.workspaces.iter().filter(|name| history.whole && !known(name)) {
+            let mend = by_hand("see whether work of yours is in it; `git worktree remove -f -f` or rm -r");
+            self.find(Kind::WorkspaceOfNoRun, format!("work/{name}"), "the log knows of no such run", mend);
+        }
+        for name in &self.seen.trash {
+            let live = name.parse().is_ok_and(|run| self.seen.held.contains(&run));
+            if !live {
+                let mend = by_hand("remove it: it was being deleted");
+                self.find(Kind::LeftInTrash, format!("trash/{name}"), "nobody deletes it any more", mend);
+            }
+        }
+    }
+}
