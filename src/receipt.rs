@@ -71,7 +71,7 @@ fn refuse(
 
 /// Writes a receipt under its command's name; an earlier one of that name is kept beside it. Safe to repeat. Returns the
 /// files that must be synced before the answer may be forgotten.
-fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, StoreError> {
+pub(crate) fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, StoreError> {
     let date = receipt.claim.date();
     let path = layout.receipt(&date, &receipt.command);
     let bytes = spool::pretty(receipt);

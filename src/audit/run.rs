@@ -6,7 +6,7 @@ use super::{Audit, Kind, Mend, by_hand};
 use crate::assignment::Assignment;
 use crate::command::ToRun;
 use crate::id::RunId;
-use crate::jsonl::Line;
+use crate::jsonl::{self, Line};
 use crate::outcome::Outcome;
 use crate::picture;
 use crate::record::{self, Event, Record};
@@ -28,7 +28,7 @@ impl Audit<'_> {
         let lines = self.read_series::<Event>(std::slice::from_ref(&log), whose).lines;
         let lines: Vec<Line<Event>> = lines.into_iter().map(|(_, line)| line).collect();
         self.check_story(run, &log.path, &lines);
-        let record = record::fold(&lines);
+        let record = record::of_log(run, &jsonl::parse(self.content(&log.path).unwrap_or_default()));
         self.check_record(run, told, record.as_ref(), &lines, live);
         self.check_assignment(run, told, live, record.as_ref());
         self.check_commands(files, &lines, record.as_ref(), held);
@@ -122,7 +122,7 @@ impl Audit<'_> {
                 let what = format!("it is that of run {} on {}", there.run, there.host);
                 self.find(Kind::AssignmentDiffers, path, what, mend);
             }
-            Ok(there) if told.spec.as_ref().is_some_and(|spec| there.spec != *spec) => {
+            Ok(there) if told.spec.as_ref().is_some_and(|spec| *there.spec != *spec) => {
                 self.find(Kind::AssignmentDiffers, path, "its spec is not what was submitted", mend);
             }
             Ok(_) => {}

@@ -93,6 +93,8 @@ impl Daemon {
     /// Takes note of a run that has ended and has no supervisor any more.
     fn file_away(&mut self, run: RunId, record: &Record) -> Result<(), RunError> {
         self.draw_record(run, record)?;
+        // Its supervisor may have been killed before it did. Where it stays behind it misleads nobody.
+        let _ = store::remove(&self.layout.run(run).wake());
         let outcome = record.outcome.unwrap_or(Outcome::Lost);
         let mut evidence = record.evidence.clone().unwrap_or_default();
         // Agents can write to the logs of their runs, and our line must take what they wrote.

@@ -97,7 +97,20 @@ pub(crate) fn problems(sandbox: &Sandbox) -> Vec<String> {
             problems.push(format!("left over: {folder}/{name}"));
         }
     }
+    problems.extend(findings(sandbox));
     problems
+}
+
+/// What the program itself finds wrong with the spool, a finding in each line.
+pub(crate) fn findings(sandbox: &Sandbox) -> Vec<String> {
+    let output = sandbox.gitspool(&["fsck"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut findings: Vec<String> = said.lines().map(|line| format!("fsck: {line}")).collect();
+    if output.status.code() != Some(i32::from(!findings.is_empty())) || !output.stderr.is_empty() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        findings.push(format!("fsck ended with {}: {error}", output.status));
+    }
+    findings
 }
 
 /// The lines of a log are numbered from 1, without gaps.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::check::check;
+use crate::check::{check, findings};
 use crate::sandbox::{Sandbox, entries, signal};
 
 /// Whether the daemon still admits and carries out.
@@ -284,7 +284,8 @@ fn a_number_after_which_there_is_none_is_not_believed() {
     fs::write(sandbox.spool(".local/checkpoint.json"), json!({"seq": last, "tasks": []}).to_string())
         .unwrap();
     let host = entries(&sandbox.spool("events"))[0].clone();
-    fs::write(host.join(format!("2026-11-20-{last}.jsonl")), "").unwrap();
+    let forged = host.join(format!("2026-11-20-{last}.jsonl"));
+    fs::write(&forged, "").unwrap();
     sandbox.start();
     let commands = "cd $GITSPOOL_DIR/runs/*/$GITSPOOL_RUN && mkdir -p commands && cd commands";
     let told = sandbox.outside("forged").display().to_string();
@@ -295,6 +296,12 @@ fn a_number_after_which_there_is_none_is_not_believed() {
     assert_eq!(sandbox.outcome(&task), "cancelled");
     is_at_work(&mut sandbox, "after");
     assert!((before..before + 50).contains(&last_seq(&sandbox)), "{before} and {}", last_seq(&sandbox));
+    sandbox.stop();
+    // Both are found, since no row of the specification explains them.
+    let found = findings(&sandbox);
+    assert!(found.len() == 2 && found.iter().all(|line| line.contains("unexplained")), "{found:?}");
+    fs::remove_file(forged).unwrap();
+    fs::remove_file(sandbox.first_run(&task).join(format!("commands/{last}-note.json"))).unwrap();
     check(&mut sandbox);
 }
 

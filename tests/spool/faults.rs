@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::check::check;
-use crate::sandbox::{Sandbox, read_json, signal};
+use crate::sandbox::{Sandbox, files_below, read_json, signal};
 
 /// Whether strace is there and may trace; says so if it may not.
 fn can_inject() -> bool {
@@ -89,6 +89,10 @@ fn the_log_of_an_earlier_day_is_sealed_and_its_numbers_go_on() {
     let text = fs::read_to_string(folder.join("now.jsonl")).unwrap();
     let at = before[0]["at"].as_str().unwrap();
     fs::write(folder.join("now.jsonl"), text.replace(&at[..10], "2023-06-30")).unwrap();
+    for receipt in files_below(&sandbox.spool("receipts")) {
+        let text = fs::read_to_string(&receipt).unwrap();
+        fs::write(receipt, text.replace(&at[..10], "2023-06-30")).unwrap();
+    }
     sandbox.start();
     sandbox.carry_out("two", &json!({"run": ["true"], "workspace": {"kind": "none"}}));
     let sealed = folder.join(format!("2023-06-30-{:012}.jsonl", before.len()));
