@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::series::{Part, Whose};
 use super::{Audit, Kind, by_hand};
+use crate::checkpoint::Checkpoint;
 use crate::event::{Event, SpecText};
 use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
@@ -68,6 +69,9 @@ impl Audit<'_> {
                 self.fold(&mut history, &host, &parts[part].path, line, ours);
             }
         }
+        // Lines behind the last one are lost: what they told is not known.
+        let lost = |checkpoint: &Checkpoint| checkpoint.seq > history.last_seq;
+        history.whole &= self.seen.host.is_none() || !self.checkpoint.as_ref().is_some_and(lost);
         self.check_texts(&mut history);
         history
     }
@@ -96,7 +100,7 @@ impl Audit<'_> {
                     by_hand("a command was carried out twice; see what it did"),
                 );
             }
-            history.answers.insert(claim, (host.clone(), line));
+            history.answers.entry(claim).or_insert((host.clone(), line));
         }
     }
 

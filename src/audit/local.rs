@@ -3,7 +3,7 @@
 use super::history::{History, attempts};
 use super::{Audit, Kind, Mend, by_hand, is_json};
 use crate::checkpoint::Checkpoint;
-use crate::id::RunId;
+use crate::id::{RunId, TaskId};
 use crate::layout::{Place, place_of};
 
 impl Audit<'_> {
@@ -34,10 +34,10 @@ impl Audit<'_> {
         let listed =
             checkpoint.tasks.iter().map(|checked| (checked.task, (checked.state.clone(), checked.spec_seq)));
         let listed: std::collections::BTreeMap<_, _> = listed.collect();
-        let differs = listed
-            .keys()
-            .chain(history.checked.keys())
-            .find(|task| listed.get(task) != history.checked.get(task));
+        // Of whose spec the text is gone is forgotten, which is told of the text.
+        let has_spec = |task: &&TaskId| history.tasks.get(task).is_none_or(|told| told.spec.is_some());
+        let mut tasks = listed.keys().chain(history.checked.keys()).filter(has_spec);
+        let differs = tasks.find(|task| listed.get(task) != history.checked.get(task));
         if let Some(task) = differs {
             let what =
                 format!("it tells something else of task {task} than the log up to line {}", checkpoint.seq);

@@ -25,11 +25,11 @@ impl Audit<'_> {
         let log = Part { path: self.below(&paths.log()), sealed: None };
         let held = self.seen.held.contains(&run);
         let whose = Whose::Run { run, writer_lives: held || live };
-        let lines = self.read_series::<Event>(std::slice::from_ref(&log), whose).lines;
-        let lines: Vec<Line<Event>> = lines.into_iter().map(|(_, line)| line).collect();
+        let series = self.read_series::<Event>(std::slice::from_ref(&log), whose);
+        let lines: Vec<Line<Event>> = series.lines.into_iter().map(|(_, line)| line).collect();
         self.check_story(run, &log.path, &lines);
         let record = record::of_log(run, &jsonl::parse(self.content(&log.path).unwrap_or_default()));
-        self.check_record(run, told, record.as_ref(), &lines, live);
+        self.check_record(run, told, record.as_ref().map(|record| (record, series.whole)), &lines, live);
         self.check_assignment(run, told, live, record.as_ref());
         self.check_commands(files, &lines, record.as_ref(), held);
         let wake = self.below(&paths.wake());
@@ -68,15 +68,21 @@ impl Audit<'_> {
         &mut self,
         run: RunId,
         told: &Told,
-        fold: Option<&Record>,
+        fold: Option<(&Record, bool)>,
         lines: &[Line<Event>],
         live: bool,
     ) {
-        let Some(fold) = fold else { return };
+        let Some((fold, whole)) = fold else { return };
         let path = self.below(&self.seen.layout.run(run).record());
         let held = self.seen.held.contains(&run);
+        let there = self.content(&path).map(serde_json::from_slice::<Record>);
+        let last_there =
+            there.as_ref().and_then(|there| there.as_ref().ok()).map_or(0, |there| there.last_seq);
         let mend = match held {
             true => by_hand("its supervisor draws it again with the next thing that happens to the run"),
+            false if last_there > fold.last_seq || !whole => {
+                by_hand("the log has lost lines: bring it back from a copy")
+            }
             false => Mend::DrawInRun(run, picture::pretty(fold)),
         };
         if !self.seen.entries.contains_key(&path) {
@@ -88,8 +94,8 @@ impl Audit<'_> {
             }
             return;
         }
-        let Some(bytes) = self.content(&path) else { return };
-        let Ok(there) = serde_json::from_slice::<Record>(bytes) else {
+        let Some(there) = there else { return };
+        let Ok(there) = there else {
             return self.find(Kind::RecordUnreadable, path, "it cannot be read", mend);
         };
         // While somebody draws it, or will at the end, it may lag behind.

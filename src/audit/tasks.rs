@@ -78,8 +78,9 @@ impl Audit<'_> {
         let adopted = waits(&told.state) && !owed && !self.seen.daemon;
         let by_hand_there = others.iter().any(|copy| adopted && copy.is_by_hand(spec));
         match &others[..] {
-            [] if owed => {
-                let mend = Mend::Draw(picture::pretty(spec));
+            // Where its whole folder is gone it was not removed to cancel it.
+            [] if owed || (waits(&told.state) && !self.has_folder(&belongs)) => {
+                let mend = self.unless_daemon(Mend::Draw(picture::pretty(spec)));
                 self.find(Kind::TaskMissing, belongs, format!("task {task} belongs here"), mend);
             }
             // Whose file is gone waits for the daemon to cancel it, or to draw it where that could not be done.
@@ -123,6 +124,10 @@ impl Audit<'_> {
         };
         let mend = self.when_stopped(Mend::Draw(picture));
         self.find(kind, path, what, mend);
+    }
+
+    fn has_folder(&self, path: &str) -> bool {
+        path.rsplit_once('/').is_some_and(|(folder, _)| self.seen.entries.contains_key(folder))
     }
 
     /// What we may do to the queues' files when no daemon runs; else that is the daemon's.

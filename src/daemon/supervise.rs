@@ -43,6 +43,7 @@ impl Daemon {
             Duty::FileAway => {
                 if !told {
                     // Its supervisor may have been killed between writing the end and syncing it.
+                    self.cut_unfinished(run)?;
                     store::sync_file(&self.layout.run(run).log())?;
                 }
                 record.map_or(Ok(()), |record| self.file_away(run, &record))
@@ -116,13 +117,23 @@ impl Daemon {
     }
 
     /// Draws the picture of a run again that has ended since the checkpoint: a power cut may have torn it.
-    pub(super) fn draw_record_again(&mut self, run: RunId) -> Result<(), StoreError> {
+    pub(super) fn draw_record_again(&mut self, run: RunId) -> Result<(), LogError> {
+        self.cut_unfinished(run)?;
         let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
         match record::of_log(run, &jsonl::parse(&log)) {
-            Some(record) if record.outcome.is_some() => self.draw_record(run, &record),
+            Some(record) if record.outcome.is_some() => Ok(self.draw_record(run, &record)?),
             // Somebody removed it.
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Cuts off what a crash or a power cut left of a last line, of a run that nobody lives any more.
+    fn cut_unfinished(&self, run: RunId) -> Result<(), LogError> {
+        let path = self.layout.run(run).log();
+        if store::exists(&path) {
+            Log::<record::Event>::open(&path, 0)?;
+        }
+        Ok(())
     }
 
     fn start(&mut self, run: RunId) -> Result<(), RunError> {

@@ -204,10 +204,12 @@ fn in_local(rest: &[&str]) -> Option<Place> {
 
 /// Whether a text has the form of a day.
 fn is_date(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
+    // An id of a far day is as good as any.
+    let far = text.strip_prefix('+');
+    let parts: Vec<&str> = far.unwrap_or(text).split('-').collect();
     let number = |part: &str, digits: usize, max: u32| {
         let fits = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
         fits && part.parse::<u32>().is_ok_and(|number| number <= max)
     };
-    matches!(parts[..], [year, month, day] if number(year, 4, 9999) && number(month, 2, 12) && number(day, 2, 31))
+    matches!(parts[..], [year, month, day] if number(year, if far.is_some() { 5 } else { 4 }, 99_999) && number(month, 2, 12) && number(day, 2, 31))
 }

@@ -171,7 +171,11 @@ impl Supervisor {
         let heard = self.last_command;
         self.look_at_commands();
         if self.last_command > heard {
-            self.append(self.ends_of_commands());
+            // Nobody opens this log again who would cut off what a power cut leaves of a line.
+            if let Err(error) = self.note_durably(self.ends_of_commands()) {
+                self.tell_error(&error.to_string());
+            }
+            self.draw_record();
         }
     }
 

@@ -15,6 +15,7 @@ mod crashpoint;
 mod damage;
 mod disk;
 mod faults;
+mod fsck;
 mod hand;
 mod hostile;
 mod intake;
