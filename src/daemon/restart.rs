@@ -108,11 +108,12 @@ impl Daemon {
 
     fn take_up(
         &mut self,
-        known: BTreeMap<TaskId, Known>,
+        mut known: BTreeMap<TaskId, Known>,
         lines: &[Line<Event>],
         repaired: Vec<String>,
         anew: bool,
     ) -> Result<Vec<Origin>, DaemonError> {
+        self.miss_folders(&mut known)?;
         let queues = store::names(&self.layout.queues())?;
         let queues = queues.iter().filter_map(|name| name.parse::<Name>().ok());
         for queue in queues.filter(|queue| store::is_folder(&self.layout.queue(queue))).collect::<Vec<_>>() {
@@ -154,6 +155,29 @@ impl Daemon {
             }
         }
         Ok(claimed)
+    }
+
+    /// Has the waiting tasks drawn again whose folders are gone: nobody has removed each of them to cancel it. The
+    /// checkpoint goes first, since it says that they are there: a start that is cut short would leave empty folders.
+    fn miss_folders(&self, known: &mut BTreeMap<TaskId, Known>) -> Result<(), StoreError> {
+        let is_gone = |queue: &Name| {
+            !store::exists(&self.layout.ready(queue)) || !store::exists(&self.layout.held(queue))
+        };
+        let queues: HashSet<Name> = known.values().map(|known| known.spec.queue.clone()).collect();
+        let gone: HashSet<Name> = queues.into_iter().filter(is_gone).collect();
+        let mut missed = false;
+        for (task, known) in known.iter_mut().filter(|(_, known)| gone.contains(&known.spec.queue)) {
+            let target = self.path_of(&known.spec.queue, *task, &known.state);
+            if !known.state.is_ended() && !store::exists(&target) && known.places.is_empty() {
+                known.places.push(target);
+                missed = true;
+            }
+        }
+        if missed {
+            store::remove(&self.layout.checkpoint())?;
+            store::sync_parent(&self.layout.checkpoint())?;
+        }
+        Ok(())
     }
 
     /// Draws what was changed since the checkpoint into new files: a sync has failed, and of the old ones nobody knows what
