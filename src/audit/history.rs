@@ -84,9 +84,9 @@ impl Audit<'_> {
             self.fold_state(history, host, path, &line, task, state);
             let at_checkpoint = ours && !self.is_behind_checkpoint(line.seq);
             if let Some(told) = history.tasks.get(&task).filter(|_| at_checkpoint) {
-                match state.is_ended() {
+                match told.state.is_ended() {
                     true => history.checked.remove(&task),
-                    false => history.checked.insert(task, (state.clone(), told.spec_seq)),
+                    false => history.checked.insert(task, (told.state.clone(), told.spec_seq)),
                 };
             }
         }
@@ -141,8 +141,14 @@ impl Audit<'_> {
         let starts = told.state.live_attempt().is_none() && state.live_attempt().is_some();
         let expected = attempts(&told.state) + u32::from(starts);
         if told.state.is_ended() {
-            self.find(Kind::MovedAfterEnd, path, format!("line {seq}: task {task} had ended"), copy());
-        } else if attempts(state) != expected {
+            return self.find(
+                Kind::MovedAfterEnd,
+                path,
+                format!("line {seq}: task {task} had ended"),
+                copy(),
+            );
+        }
+        if attempts(state) != expected {
             let what =
                 format!("line {seq}: task {task} has attempt {} instead of {expected}", attempts(state));
             self.find(Kind::AttemptRepeated, path, what, copy());

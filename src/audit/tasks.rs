@@ -80,7 +80,7 @@ impl Audit<'_> {
         match &others[..] {
             // Where its whole folder is gone it was not removed to cancel it.
             [] if owed || (waits(&told.state) && !self.has_folder(&belongs)) => {
-                let mend = self.unless_daemon(Mend::Draw(picture::pretty(spec)));
+                let mend = self.unless_gone(&belongs, Mend::Draw(picture::pretty(spec)));
                 self.find(Kind::TaskMissing, belongs, format!("task {task} belongs here"), mend);
             }
             // Whose file is gone waits for the daemon to cancel it, or to draw it where that could not be done.
@@ -96,14 +96,14 @@ impl Audit<'_> {
                     true => {
                         by_hand("move it back, or leave it: the next daemon takes its absence for a cancel")
                     }
-                    false => self.unless_daemon(Mend::Move(belongs)),
+                    false => self.unless_gone(&belongs, Mend::Move(belongs.clone())),
                 };
                 self.find(Kind::TaskMisplaced, &copy.path, what, mend);
             }
             [first, ..] => {
                 let mend = match by_hand_there {
                     true => by_hand("leave one of them"),
-                    false => self.unless_daemon(Mend::Move(belongs)),
+                    false => self.unless_gone(&belongs, Mend::Move(belongs.clone())),
                 };
                 let what = format!("task {task} lies in {} places, and not where it belongs", others.len());
                 self.find(Kind::TaskTwice, &first.path, what, mend);
@@ -124,6 +124,16 @@ impl Audit<'_> {
         };
         let mend = self.when_stopped(Mend::Draw(picture));
         self.find(kind, path, what, mend);
+    }
+
+    /// The same where it may need its folder. A folder of waiting tasks that is gone is the daemon's to make, with all that
+    /// lay in it: in an empty one it would miss what users remove to cancel it.
+    fn unless_gone(&self, belongs: &str, mend: Mend) -> Mend {
+        let waits = matches!(
+            place_of(belongs),
+            Some(Place::Task { folder: TaskFolder::Held | TaskFolder::Ready(_), .. })
+        );
+        if waits && !self.has_folder(belongs) { Mend::Daemon } else { self.unless_daemon(mend) }
     }
 
     fn has_folder(&self, path: &str) -> bool {

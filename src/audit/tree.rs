@@ -35,18 +35,20 @@ impl Audit<'_> {
 
     fn check_folders(&mut self) {
         let layout = &self.seen.layout;
-        let mut folders = layout.folders();
+        let folders = layout.folders().into_iter().map(|folder| (folder, Mend::MakeFolder));
+        let mut folders: Vec<_> = folders.collect();
         let queues = format!("{}/", self.below(&layout.queues()));
         let queues =
             self.seen.entries.keys().filter_map(|path| path.strip_prefix(&queues)?.parse::<Name>().ok());
         // A queue that somebody has just made gets its folders, and then its record, when a task comes for it.
         for queue in queues.filter(|queue| self.is_there(&layout.queue_record(queue))) {
-            folders.extend([layout.held(&queue), layout.ready(&queue)]);
+            // Made empty, they would say that what lay there was cancelled: a daemon draws that again.
+            folders.extend([layout.held(&queue), layout.ready(&queue)].map(|folder| (folder, Mend::Daemon)));
         }
-        for folder in folders {
+        for (folder, mend) in folders {
             let path = self.below(&folder);
             if folder != layout.root() && !self.is_there(&folder) {
-                self.find(Kind::FolderMissing, path, "it is not there", Mend::MakeFolder);
+                self.find(Kind::FolderMissing, path, "it is not there", mend);
             }
         }
     }

@@ -21,8 +21,6 @@ pub(crate) struct Story {
     pub(crate) failed: String,
     pub(crate) held: String,
     pub(crate) ready: String,
-    /// Held too, with a spec that lies in `texts/`.
-    pub(crate) long: String,
     /// Active, and its run has ended when no daemon ran.
     pub(crate) active: String,
     /// How each task ends when a daemon takes the spool up.
@@ -51,7 +49,7 @@ impl Story {
         let (failed, _) = sandbox.carry_out("failed", &json!({"script": "exit 3", "output": "apart"}));
         sandbox.carry_out("done", &json!({"prompt": "Say it again."}));
         let long = json!({"shell": format!("true {}", "x".repeat(20_000)), "held": true});
-        let long = sandbox.submit("long", &long);
+        sandbox.submit("long", &long);
         let cancelled = sandbox.submit("cancelled", &json!({"run": ["sleep", "600"]}));
         sandbox.wait_until("a run", || sandbox.run_record(&cancelled)["status"] == "running");
         sandbox.cancel("cancel.json", &cancelled);
@@ -70,7 +68,7 @@ impl Story {
         sandbox.open_gate("gate");
         let ended = || sandbox.run_record(&active)["status"] == "ended" && sandbox.processes().is_empty();
         sandbox.wait_until("the end of a run", ended);
-        let mut story = Story { folder, done, failed, held, ready, long, active, states: BTreeMap::new() };
+        let mut story = Story { folder, done, failed, held, ready, active, states: BTreeMap::new() };
         let copy = story.copy();
         assert_eq!(found(&copy), (0, vec![]), "a spool at rest");
         copy.drain();

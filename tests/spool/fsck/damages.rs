@@ -175,7 +175,9 @@ fn of_logs() -> Vec<Damage> {
                 edit(&logs(sandbox).0, |text| text[..text.len() - 3].to_owned());
             },
         ),
-        permitted("the oldest segment is gone", |sandbox, _| fs::remove_file(logs(sandbox).0).unwrap()),
+        moving(permitted("the oldest segment is gone", |sandbox, _| {
+            fs::remove_file(logs(sandbox).0).unwrap()
+        })),
         moving(damage(
             "the growing log is gone",
             &["log_behind"],
@@ -209,9 +211,9 @@ fn of_logs() -> Vec<Damage> {
 
 fn of_lines() -> Vec<Damage> {
     vec![
-        stays("a move of a task that nobody submitted", &["task_never_submitted"], |sandbox, _| {
+        moving(stays("a move of a task that nobody submitted", &["task_never_submitted"], |sandbox, _| {
             moved(sandbox, STRANGER, json!({"is": "held", "rank": 50, "attempts": 0}));
-        }),
+        })),
         damage(
             "a live task submitted again",
             &["receipt_missing", "submitted_twice"],
@@ -225,7 +227,7 @@ fn of_lines() -> Vec<Damage> {
         ),
         moving(damage(
             "a move after the end",
-            &["moved_after_end", "task_misplaced"],
+            &["moved_after_end"],
             &["moved_after_end"],
             &["moved_after_end"],
             |sandbox, story| {
@@ -406,7 +408,8 @@ fn of_tasks() -> Vec<Damage> {
             "a waiting task lies in two places, and in neither rightly",
             &["task_twice"],
             &["task_twice"],
-            &[],
+            // Until the daemon looks again, which one that drains does not.
+            &["task_twice"],
             |sandbox, story| {
                 let ready = file(sandbox, &story.ready);
                 fs::copy(&ready, sandbox.spool("queue/default/held").join(format!("{}.json", story.ready)))
@@ -462,10 +465,10 @@ fn of_tasks() -> Vec<Damage> {
             let ready = file(sandbox, &story.ready);
             fs::copy(&ready, ready.with_file_name(format!("50-{STRANGER}.json"))).unwrap();
         }),
-        mended("a folder of waiting tasks is gone", &["folder_missing", "task_missing"], |sandbox, _| {
+        daemons("a folder of waiting tasks is gone", &["folder_missing", "task_missing"], |sandbox, _| {
             fs::remove_dir_all(sandbox.spool("queue/default/held")).unwrap();
         }),
-        mended("all tasks are gone", &["folder_missing", "task_missing"], |sandbox, _| {
+        daemons("all tasks are gone", &["folder_missing", "task_missing"], |sandbox, _| {
             no_checkpoint(sandbox);
             fs::remove_dir_all(sandbox.spool("queue")).unwrap();
             fs::create_dir_all(sandbox.spool("queue/default")).unwrap();
