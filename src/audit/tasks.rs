@@ -45,10 +45,9 @@ impl Audit<'_> {
         }
         for (task, told) in &history.tasks {
             let found = copies.remove(task).unwrap_or_default();
-            match &told.spec {
-                Some(spec) => self.check_task(*task, told, spec, &found),
-                // Its text is missing, which is told.
-                None => {}
+            // That its text is missing is told.
+            if let Some(spec) = &told.spec {
+                self.check_task(*task, told, spec, &found);
             }
         }
         // Of a history that is not there any more nothing can be said.

@@ -1,17 +1,17 @@
 //! `gitspool doctor`: checks what gitspool relies on, and says what to do about what is missing.
 
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 
 use super::find;
 use super::{Answer, CliError, Context, print, print_json};
 use crate::agent;
+use crate::audit::{Kind, Severity};
 use crate::clock;
 use crate::escape;
+use crate::fsck;
 use crate::git;
 use crate::id::Name;
 use crate::layout::Layout;
@@ -23,8 +23,6 @@ use crate::store;
 
 /// The oldest git that does all that is asked of it.
 const GIT_MIN: (u32, u32) = (2, 40);
-/// How old a file in `.local/tmp` is that no writer will come back to.
-const STALE: Duration = Duration::from_secs(3_600);
 
 /// Check what gitspool relies on; exit with 0 when nothing has failed
 #[derive(clap::Args)]
@@ -104,14 +102,16 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     findings.extend(spool.settings.directory.as_deref().map(check_directory));
     check_queues(layout, findings);
     check_agents(layout, findings);
-    findings.extend(check_tmp(layout));
+    findings.push(check_files(spool));
 }
 
 fn check_folder(folder: &Path, is_inbox: bool) -> Option<Finding> {
     let shown = folder.display();
     let metadata = match std::fs::symlink_metadata(folder) {
         Ok(metadata) => metadata,
-        Err(error) => return Some(fail(format!("{shown}: {error}"), "`gitspool init` makes it")),
+        // That it is missing is found by fsck.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(fail(format!("{shown}: {error}"), "")),
     };
     if !metadata.is_dir() {
         return Some(fail(format!("{shown} is no folder"), "move it away, then `gitspool init`"));
@@ -220,7 +220,7 @@ fn check_locks(layout: &Layout) -> Finding {
         Ok::<_, store::StoreError>(seen && !lock::is_held(&probe)?)
     };
     let found = works();
-    // A probe that stays behind is what the check for stale files is for.
+    // A probe that stays behind is found by fsck.
     let _ = store::remove(&probe);
     match found {
         Ok(true) => ok("locks work"),
@@ -298,18 +298,24 @@ fn check_agents(layout: &Layout, findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_tmp(layout: &Layout) -> Option<Finding> {
-    let now = Duration::from_secs(u64::try_from(clock::now().seconds()).unwrap_or(0));
-    let is_stale = |metadata: Metadata| {
-        let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        modified.is_some_and(|at| at + STALE < now)
+/// Whether the spool is as its specification says; `fsck` tells what is not.
+fn check_files(spool: &Spool) -> Finding {
+    let findings = match fsck::check(spool) {
+        Ok(findings) => findings,
+        Err(error) => return fail(error.to_string(), ""),
     };
-    let names = store::names(&layout.tmp()).unwrap_or_default();
-    let paths = names.iter().map(|name| layout.tmp().join(name));
-    let stale = paths.filter(|path| std::fs::symlink_metadata(path).is_ok_and(is_stale)).count();
-    let tmp = layout.tmp();
-    let what = format!("writers that were cut short have left files in {}: {stale}", tmp.display());
-    (stale > 0).then(|| warn(what, format!("find {} -type f -mmin +60 -delete", tmp.display())))
+    let Some(first) = findings.first() else {
+        return ok("its files are as they should be: fsck finds nothing");
+    };
+    let what =
+        format!("fsck finds {} things wrong, the first in {}: {}", findings.len(), first.path, first.what);
+    let fix = "see `gitspool fsck`; what the logs can mend `gitspool fsck --repair` does";
+    // Without its folders it does not work.
+    let is_grave = |kind: Kind| kind == Kind::FolderMissing || kind.severity() == Severity::Must;
+    match findings.iter().any(|finding| is_grave(finding.kind)) {
+        true => fail(what, fix),
+        false => warn(what, fix),
+    }
 }
 
 fn check_git(folder: &Path) -> Finding {
@@ -356,16 +362,14 @@ mod tests {
             std::fs::File::open(folder.path()).unwrap().set_permissions(chmod(mode)).unwrap();
             assert_eq!(check_folder(folder.path(), true).map(|finding| finding.verdict), verdict, "{mode:o}");
         }
-        assert_eq!(check_folder(&folder.path().join("gone"), false).unwrap().verdict, Verdict::Fail);
     }
 
     #[test]
-    fn a_fresh_spool_has_locks_and_no_stale_files() {
+    fn a_fresh_spool_has_locks() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         store::make_dir(&layout.tmp()).unwrap();
         assert_eq!(check_locks(&layout).verdict, Verdict::Ok);
-        assert!(check_tmp(&layout).is_none());
         assert_eq!(store::names(&layout.tmp()).unwrap(), [""; 0], "probes are removed");
     }
 }

@@ -213,3 +213,123 @@ fn is_date(text: &str) -> bool {
     };
     matches!(parts[..], [year, month, day] if number(year, if far.is_some() { 5 } else { 4 }, 99_999) && number(month, 2, 12) && number(day, 2, 31))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    /// The path that a row of the table means, with an example for each word in angle brackets.
+    fn example(path: &str) -> String {
+        let in_run = path.replace(".../", &format!("runs/2023-06-30/{TASK}.1/"));
+        let words = [
+            ("<date>-<last seq>", "2023-06-30-000000000007".to_owned()),
+            ("<id>/<path>", format!("{TASK}/now.jsonl")),
+            ("<name>~<seq>", "x~7".to_owned()),
+            ("<seq>-<type>", "0001-cancel".to_owned()),
+            ("<pid>-<32 digits>", format!("7-{}", "a".repeat(32))),
+            ("<rank>-<id>", format!("50-{TASK}")),
+            ("<claim>.<name>", format!("{TASK}.x.json")),
+            ("<sha256>", "ab".repeat(32)),
+            ("<date>", "2023-06-30".to_owned()),
+            ("<queue>", "default".to_owned()),
+            ("<host>", "vm".to_owned()),
+            ("<run>", format!("{TASK}.1")),
+            ("<id>", TASK.to_owned()),
+            ("<name>", "x".to_owned()),
+        ];
+        words.iter().fold(in_run, |path, (word, example)| path.replace(word, example))
+    }
+
+    /// The first cells of the table of files, and what they name: "`a`, `b/`" are two, and ends with `/` are folders.
+    fn rows() -> Vec<String> {
+        let document = include_str!("../../spool-layout.md");
+        let (_, section) = document.split_once("\n## Files\n").unwrap();
+        let section = section.split_once("\n## ").unwrap().0;
+        let cells = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `").map(|_| line.split('|').nth(1).unwrap()));
+        let mut rows = Vec::new();
+        for cell in cells {
+            let mut names = cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned);
+            let first = names.next().unwrap();
+            // What follows has the folder of the first, or is a folder in its place.
+            for name in names {
+                let queue = first.split_once("/done/").map(|(queue, _)| format!("{queue}/"));
+                let folder =
+                    first.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+                let is_queue = matches!(&*name, "failed/" | "cancelled/");
+                rows.push(match (is_queue, queue) {
+                    (true, Some(queue)) => format!("{queue}{name}<date>/<id>.json"),
+                    (_, _) if name.contains("/.keep") => format!("queue/<queue>/{name}"),
+                    (_, _) => format!("{folder}{name}"),
+                });
+            }
+            rows.push(first);
+        }
+        rows.into_iter().filter(|row| !row.starts_with("STATE/")).collect()
+    }
+
+    #[test]
+    fn every_row_of_the_table_of_files_has_a_place_and_nothing_beside_them() {
+        let rows = rows();
+        assert!(rows.len() > 40, "{rows:?}");
+        for row in rows {
+            let path = example(&row);
+            assert!(place_of(path.trim_end_matches('/')).is_some(), "{row}: {path}");
+            let stray = format!("{}-stray/x", path.trim_end_matches('/'));
+            let anything = matches!(place_of(&stray), None | Some(Place::Anything));
+            assert!(anything, "{stray}: {:?}", place_of(&stray));
+        }
+    }
+
+    #[test]
+    fn what_nothing_is_called_has_no_place() {
+        for path in [
+            "x",
+            "queue/x y",
+            "queue/default/ready/x.txt",
+            "queue/default/done/2023-13-01",
+            "runs/today",
+            "events/vm/2023-06-30-7.jsonl",
+            "events/vm/x",
+            "texts/ab",
+            ".local/x",
+            "receipts/2023-06-30/x~y.json",
+        ] {
+            assert_eq!(place_of(path), None, "{path}");
+        }
+        for far in ["receipts/+10889-08-02", ".gitignore", ".git/objects/aa"] {
+            assert!(place_of(far).is_some(), "{far}");
+        }
+        assert_eq!(place_of("texts").map(|place| place == Place::Folder), Some(true));
+    }
+
+    #[test]
+    fn what_the_layout_joins_has_its_place() {
+        let layout = crate::layout::Layout::new("");
+        let task: TaskId = TASK.parse().unwrap();
+        let run = RunId { task, attempt: 2 };
+        let (queue, rank): (Name, Rank) = ("default".parse().unwrap(), Rank::default());
+        let placed = |path: std::path::PathBuf| place_of(path.to_str().unwrap()).unwrap();
+        let in_queue = |folder: TaskFolder| Place::Task { queue: queue.clone(), folder, task };
+        assert_eq!(placed(layout.ready_task(&queue, rank, task)), in_queue(TaskFolder::Ready(Some(rank))));
+        assert_eq!(placed(layout.held_task(&queue, task)), in_queue(TaskFolder::Held));
+        let host: Name = "vm".parse().unwrap();
+        assert_eq!(
+            placed(layout.active_task(&queue, &host, task)),
+            in_queue(TaskFolder::Active(host.clone()))
+        );
+        assert_eq!(placed(layout.now(&host)), Place::Log { host: host.clone(), sealed: None });
+        assert_eq!(placed(layout.segment(&host, &task.date(), 7)), Place::Log { host, sealed: Some(7) });
+        assert_eq!(placed(layout.run(run).record()), Place::InRun { run, file: InRun::Record });
+        assert_eq!(
+            placed(layout.run(run).command(12, "note")),
+            Place::InRun { run, file: InRun::Command(12) }
+        );
+        assert_eq!(placed(layout.mended(task).join("queue")), Place::Anything);
+        assert_eq!(placed(layout.aside(7, "ab")), Place::Aside { pid: Some(7) });
+        assert!(layout.folders().iter().skip(1).all(|folder| placed(folder.clone()) == Place::Folder));
+    }
+}

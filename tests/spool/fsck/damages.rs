@@ -55,10 +55,12 @@ pub(crate) fn all() -> Vec<Damage> {
         of_lines(),
         of_local(),
         of_answers(),
-        of_tasks(),
+        of_waiting_tasks(),
+        of_other_tasks(),
         of_strays(),
         of_run_files(),
         of_run_logs(),
+        of_what_happens_once(),
         of_live_runs(),
     ]
     .into_iter()
@@ -376,7 +378,7 @@ fn of_answers() -> Vec<Damage> {
     ]
 }
 
-fn of_tasks() -> Vec<Damage> {
+fn of_waiting_tasks() -> Vec<Damage> {
     vec![
         moving(permitted("the file of a held task is gone", |sandbox, story| {
             fs::remove_file(file(sandbox, &story.held)).unwrap();
@@ -445,6 +447,11 @@ fn of_tasks() -> Vec<Damage> {
             let held = file(sandbox, &story.held);
             fs::rename(&held, sandbox.spool("queue/other/held").join(name_of(&held))).unwrap();
         }),
+    ]
+}
+
+fn of_other_tasks() -> Vec<Damage> {
+    vec![
         mended("an ended task lies under another outcome", &["task_misplaced"], |sandbox, story| {
             let day = only(&sandbox.spool("queue/default/failed"));
             let done = file(sandbox, &story.done);
@@ -596,6 +603,11 @@ fn of_run_logs() -> Vec<Damage> {
                 });
             },
         ),
+    ]
+}
+
+fn of_what_happens_once() -> Vec<Damage> {
+    vec![
         damage(
             "a run that has begun twice",
             &["begun_twice", "record_differs"],
