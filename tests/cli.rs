@@ -138,6 +138,8 @@ fn without_a_daemon_verbs_read_and_say_what_is_missing() {
     assert_eq!((&status["daemon"]["running"], &status["inbox"]), (&Value::Bool(false), &Value::from(2)));
     spool.expect(1, &["status"]);
     spool.expect(0, &["doctor"]);
+    assert_eq!(spool.expect(0, &["fsck"]).0, "", "what waits in the inbox is no fault");
+    assert_eq!(spool.expect(0, &["fsck", "--repair", "--json"]), (String::new(), String::new()));
 }
 
 #[test]
