@@ -134,12 +134,11 @@ fn a_daemon_whose_spool_is_gone_ends_and_touches_no_other_at_its_place() {
 /// A job whose spool is moved to `elsewhere` while it runs, from under its daemon; its gate is open then.
 fn moved_away(sandbox: &mut Sandbox) -> String {
     sandbox.start();
-    let gate = sandbox.gate("gate");
-    let task = sandbox.submit("job", &json!({"shell": gate, "name": "job"}));
+    let shell = format!("echo yes > {}; {}", sandbox.outside("begun").display(), sandbox.gate("gate"));
+    let task = sandbox.submit("job", &json!({"shell": shell, "name": "job"}));
     sandbox.wait_in("active", &task);
-    sandbox.wait_until("the job to run", || {
-        sandbox.run_log(&task).iter().any(|line| line["type"] == "agent.started")
-    });
+    // Its word, not the log's: that comes before the program is started, for which the folder must be there.
+    sandbox.wait_told("begun");
     fs::rename(sandbox.path("spool"), sandbox.path("elsewhere")).unwrap();
     fs::write(sandbox.path("elsewhere/queue/default/ready/hint"), "").unwrap();
     while sandbox.daemon_lives() {
