@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::check::check;
-use crate::sandbox::{Sandbox, entries, files_below, json_lines, name_of, read_json};
+use crate::sandbox::{Sandbox, entries, files_below, json_lines, name_of, read_json, signal};
 
 mod damages;
 
@@ -145,7 +146,7 @@ fn all_lines(sandbox: &Sandbox) -> Vec<Value> {
     text.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The contents of all files of the spool, but for the messages that the daemon's restart is about.
+/// The contents of all files of the spool, wherever they lie; but for huge ones.
 fn contents(sandbox: &Sandbox) -> BTreeSet<Vec<u8>> {
     let files = files_below(&sandbox.path("spool"));
     let plain = files.into_iter().filter(|path| path.symlink_metadata().unwrap().is_file());
@@ -240,7 +241,7 @@ fn each_damage_is_found_and_mended_as_far_as_the_logs_say_how() {
             }
             wrong
         };
-        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -254,7 +255,7 @@ fn each_kind_of_finding_is_shown_to_be_found() {
     let told: BTreeSet<&str> = told.map(|(kind, _)| kind).collect();
     let damages = damages::all();
     let shown: BTreeSet<&str> = damages.iter().flat_map(|damage| damage.found).copied().collect();
-    // A daemon or a lock's holder must live for these, see below.
+    // For these somebody must live, as in the next two tests.
     let live = BTreeSet::from(["lock_held", "run_not_filed", "record_missing"]);
     let missing: Vec<_> = told.difference(&shown).filter(|kind| !live.contains(*kind)).collect();
     assert!(missing.is_empty() && shown.is_subset(&told), "{missing:?} of {told:?}");
@@ -268,6 +269,34 @@ fn a_lock_that_is_held_after_the_end_is_found() {
     assert_eq!(found(&sandbox), (1, vec!["lock_held".to_owned()]));
     drop(lock);
     assert_eq!(found(&sandbox), (0, vec![]));
+}
+
+#[test]
+fn what_a_supervisor_and_a_daemon_that_live_have_not_done_is_found() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let task = sandbox.submit("slow", &json!({"shell": sandbox.gate("gate")}));
+    sandbox.wait_until("a run", || sandbox.run_record(&task)["status"] == "running");
+    assert_eq!(found(&sandbox), (0, vec![]));
+    fs::remove_file(sandbox.first_run(&task).join("run.json")).unwrap();
+    assert_eq!(found(&sandbox), (1, vec!["record_missing".to_owned()]));
+    let daemon = sandbox.daemon_pid();
+    signal(daemon, Signal::STOP);
+    sandbox.open_gate("gate");
+    sandbox.wait_until("the end of the run", || sandbox.run_record(&task)["status"] == "ended");
+    assert_eq!(found(&sandbox), (1, vec!["run_not_filed".to_owned()]));
+    signal(daemon, Signal::CONT);
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let task = sandbox.submit("again", &json!({"shell": sandbox.gate("other")}));
+    sandbox.wait_until("a run", || sandbox.run_record(&task)["status"] == "running");
+    sandbox.kill();
+    let gone = (1, vec!["daemon_gone".to_owned()]);
+    assert_eq!(found(&sandbox), gone, "its run goes on");
+    sandbox.open_gate("other");
+    sandbox.wait_until("the end of the run", || sandbox.processes().is_empty());
+    assert_eq!(found(&sandbox), gone, "its run has ended");
+    sandbox.drain();
+    check(&mut sandbox);
 }
 
 #[test]
