@@ -1,5 +1,7 @@
 //! Receipts, refused files and claimed files: each is what a line of the log says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::history::History;
 use super::{Audit, Kind, Mend, Sort, by_hand};
 use crate::answer::Receipt;
@@ -9,15 +11,31 @@ use crate::jsonl::Line;
 use crate::layout::{Place, parse_claim_name, parse_why_name, place_of};
 use crate::refusal::Refusal;
 
+/// The lines that refuse, by the day of the claim and the name.
+type Refused<'a> = BTreeMap<(String, String), Vec<&'a Line<Event>>>;
+
+fn refused_by_name(history: &History) -> Refused<'_> {
+    let mut refused = Refused::new();
+    for (_, line) in history.answers.values() {
+        if let Event::Refused { command, .. } = &line.event {
+            refused.entry((command.claim.date().to_string(), command.name.clone())).or_default().push(line);
+        }
+    }
+    refused
+}
+
 impl Audit<'_> {
     pub(super) fn check_answers(&mut self, history: &History) {
-        let mut receipts = Vec::new();
+        let mut receipts = BTreeSet::new();
+        let refused = refused_by_name(history);
         for (path, sort) in &self.seen.entries {
             match place_of(path) {
                 Some(Place::Receipt { date, seq }) if *sort == Sort::File => {
                     receipts.extend(self.check_receipt(path, &date, seq, history));
                 }
-                Some(Place::Refused { date, name }) => self.check_refused(path, &date, &name, history),
+                Some(Place::Refused { date, name }) => {
+                    self.check_refused(path, &date, &name, &refused, history)
+                }
                 Some(Place::Claimed { claim, .. }) => {
                     if let Some((_, line)) = history.answers.get(&claim) {
                         let what = format!("line {} answers it", line.seq);
@@ -110,20 +128,28 @@ impl Audit<'_> {
         self.find(Kind::ReceiptUnreadable, path, "it is no receipt", mend);
     }
 
-    fn check_refused(&mut self, path: &str, date: &str, name: &str, history: &History) {
-        let refused = |name: &str| {
-            let own = |line: &&Line<Event>| {
-                let Event::Refused { command, .. } = &line.event else { return false };
-                let with_claim = parse_claim_name(name)
-                    .is_some_and(|(claim, rest)| claim == command.claim && rest == command.name);
-                command.claim.date().to_string() == date && (with_claim || command.name == name)
-            };
-            history.answers.values().map(|(_, line)| line).filter(own).collect::<Vec<_>>()
+    fn check_refused(
+        &mut self,
+        path: &str,
+        date: &str,
+        name: &str,
+        refused: &Refused<'_>,
+        history: &History,
+    ) {
+        let of = |name: &str| -> Vec<&Line<Event>> {
+            let named =
+                |name: &str| refused.get(&(date.to_owned(), name.to_owned())).cloned().unwrap_or_default();
+            let with_claim = parse_claim_name(name).map(|(claim, rest)| {
+                let is_its =
+                    |line: &&Line<Event>| line.event.origin().is_some_and(|origin| origin.claim == claim);
+                named(rest).into_iter().filter(is_its).collect()
+            });
+            [named(name), with_claim.unwrap_or_default()].concat()
         };
-        if !refused(name).is_empty() {
+        if !of(name).is_empty() {
             return;
         }
-        let lines = parse_why_name(name).map(refused).unwrap_or_default();
+        let lines = parse_why_name(name).map(of).unwrap_or_default();
         if lines.is_empty() {
             if history.whole {
                 let mend = by_hand("see what it is; remove it if nobody needs it");
