@@ -269,7 +269,8 @@ fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
 
 /// What is wrong with the spool. What the command line was writing when it was killed stays for the user to remove.
 fn spool_problems(sandbox: &Sandbox) -> Vec<String> {
-    let found = problems(sandbox);
+    // What could not be deleted of a workspace waits in the trash, in nobody's way.
+    let found = problems(sandbox).into_iter().filter(|problem| !problem.contains("left_in_trash"));
     let is_aside = |problem: &String| problem.starts_with("left over: inbox/.") && problem.ends_with(".tmp");
     found.into_iter().filter(|problem| !is_aside(problem)).collect()
 }
