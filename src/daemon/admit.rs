@@ -9,7 +9,7 @@ use crate::command::{BYTES_MAX, Command, Note, Submit, ToRun};
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
 use crate::git;
 use crate::id::{Name, RunId, TaskId};
-use crate::jsonl;
+use crate::jsonl::{self, Line};
 use crate::layout::{self, ENDED_FOLDERS};
 use crate::lock;
 use crate::queue::Live;
@@ -313,7 +313,13 @@ impl Daemon {
     fn is_unheard(&self, run: RunId, number: u64) -> Result<bool, StoreError> {
         let paths = self.layout.run(run);
         if lock::is_held(&paths.lock())? {
-            return Ok(false);
+            let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
+            let has_ended = |line: &Line<record::Event>| matches!(line.event, record::Event::Ended { .. });
+            if !jsonl::parse(&bytes).lines.iter().any(has_ended) {
+                return Ok(false);
+            }
+            // It may have looked for the last time already: it gives up its lock in a moment, and then its log tells.
+            drop(lock::wait_exclusive(&paths.lock())?);
         }
         let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
         let heard = |event: &record::Event| matches!(event, record::Event::Acknowledged { command, .. } if *command == number);
