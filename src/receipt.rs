@@ -24,7 +24,7 @@ pub(crate) fn answer(layout: &Layout, line: &Line<Event>) -> Result<Vec<PathBuf>
         let below = path.strip_prefix(layout.root()).unwrap_or(&path);
         receipt.refused_file = below.to_str().map(ToOwned::to_owned);
     }
-    store::make_lasting_dir(&layout.receipts_of(&origin.claim.date()))?;
+    store::make_lasting_dir_below(layout.root(), &layout.receipts_of(&origin.claim.date()))?;
     drawn.extend(write(layout, &receipt)?);
     store::remove(&claimed)?;
     Ok(drawn)
@@ -40,7 +40,7 @@ fn refuse(
     drawn: &mut Vec<PathBuf>,
 ) -> Result<PathBuf, StoreError> {
     let date = origin.claim.date();
-    store::make_lasting_dir(&layout.refused_of(&date))?;
+    store::make_lasting_dir_below(layout.root(), &layout.refused_of(&date))?;
     let with_claim = format!("{}.{}", origin.claim, origin.name);
     // Done before, as far as a crash let it: the file has been moved, under one name or the other.
     let moved = !store::exists(claimed);

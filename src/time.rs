@@ -85,15 +85,18 @@ impl fmt::Display for Date {
     }
 }
 
-/// Whether a folder's name is a day's. An id that somebody chose may be of a year with five digits, told with a `+`.
+/// Whether a folder's name has the form of a day. An id that somebody chose may be of a year with five digits, told with a
+/// `+`.
 pub(crate) fn is_date(name: &str) -> bool {
-    let digits =
-        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    let mut parts = name.splitn(3, '-');
-    let (year, month, day) =
-        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let year = year.strip_prefix('+').map_or_else(|| digits(year, 4), |year| digits(year, 5));
-    year && digits(month, 2) && digits(day, 2)
+    let far = name.strip_prefix('+');
+    let parts: Vec<&str> = far.unwrap_or(name).split('-').collect();
+    let number = |part: &str, digits: usize, max: u32| {
+        let fits = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        fits && part.parse::<u32>().is_ok_and(|number| number <= max)
+    };
+    let year_digits = if far.is_some() { 5 } else { 4 };
+    matches!(parts[..], [year, month, day]
+        if number(year, year_digits, 99_999) && number(month, 2, 12) && number(day, 2, 31))
 }
 
 /// A point on this machine's monotonic clock, from an origin that differs for each process.
@@ -146,6 +149,7 @@ mod tests {
             "+2026-11-20",
             "2026-11-20-1",
             "2026_11_20",
+            "2026-13-20",
             "-026-11-20",
         ] {
             assert!(!is_date(name), "{name}");

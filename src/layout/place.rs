@@ -7,6 +7,7 @@ use super::{
     TEXTS, TMP, TURNS, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
+use crate::time::is_date;
 
 /// What a path of a spool is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,18 +201,6 @@ fn in_local(rest: &[&str]) -> Option<Place> {
         [CLAIMED, _, ..] => Some(Place::Anything),
         [..] => None,
     }
-}
-
-/// Whether a text has the form of a day.
-fn is_date(text: &str) -> bool {
-    // An id of a far day is as good as any.
-    let far = text.strip_prefix('+');
-    let parts: Vec<&str> = far.unwrap_or(text).split('-').collect();
-    let number = |part: &str, digits: usize, max: u32| {
-        let fits = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
-        fits && part.parse::<u32>().is_ok_and(|number| number <= max)
-    };
-    matches!(parts[..], [year, month, day] if number(year, if far.is_some() { 5 } else { 4 }, 99_999) && number(month, 2, 12) && number(day, 2, 31))
 }
 
 #[cfg(test)]
