@@ -26,6 +26,9 @@ pub(crate) struct Receipt {
     pub(crate) state: Option<State>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) note: Option<String>,
+    /// The line that answered the same command under the same key before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) repeats: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) refusal: Option<Refusal>,
     /// Where a refused file lies now, byte for byte.
@@ -37,10 +40,10 @@ impl Receipt {
     /// The receipt that a log line owes; `None` when the line answers no command.
     pub(crate) fn of(line: &Line<Event>) -> Option<(Origin, Receipt)> {
         let origin = line.event.origin()?.clone();
-        let (task, note, refusal) = match &line.event {
-            Event::Submitted { task, .. } | Event::Moved { task, .. } => (Some(*task), None, None),
-            Event::Accepted { task, note, .. } => (*task, Some(note.clone()), None),
-            Event::Refused { refusal, .. } => (None, None, Some(refusal.clone())),
+        let (task, note, repeats, refusal) = match &line.event {
+            Event::Submitted { task, .. } | Event::Moved { task, .. } => (Some(*task), None, None, None),
+            Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
+            Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
         };
         let receipt = Receipt {
@@ -52,6 +55,7 @@ impl Receipt {
             task,
             state: line.event.state().map(|(_, state)| state.clone()),
             note,
+            repeats,
             refusal,
             refused_file: None,
         };

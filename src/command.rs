@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::id::{NAME_RULE, Name, Rank, TaskId};
 use crate::json::{self, Shape};
+use crate::key::Key;
 use crate::refusal::{Kind, Refusal};
 use crate::spec::{self, Spec};
 
@@ -39,6 +40,13 @@ pub(crate) enum Command {
     },
     /// What an agent tells about its own run; the run is the one whose secret is given.
     Note(Note),
+}
+
+/// A command, and the key by which a repeat of it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    pub(crate) key: Option<Box<Key>>,
 }
 
 /// A new task.
@@ -161,12 +169,12 @@ fn safe_name(name: &str) -> String {
 }
 
 /// Reads a dropped file: its name tells the form, a task takes its name from it.
-pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Command, Refusal> {
+pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Asked, Refusal> {
     let form = form_of(name)?;
     if bytes.is_empty() {
         return Err(Refusal::new(Kind::Empty, "the file is empty"));
     }
-    let mut command = match form {
+    let Asked { mut command, key } = match form {
         Form::Json => parse_json(bytes)?,
         Form::Script => submit(Spec { script: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
         Form::Prompt => submit(Spec { prompt: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
@@ -178,12 +186,13 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Command, Refusal> {
         // A name that could be taken for an id would find another task, or none.
         submit.spec.name = if stem.parse::<TaskId>().is_ok() { None } else { stem.parse().ok() };
     }
-    Ok(command)
+    Ok(Asked { command, key })
 }
 
-fn submit(spec: Spec) -> Result<Command, Refusal> {
+fn submit(spec: Spec) -> Result<Asked, Refusal> {
     spec.check()?;
-    Ok(Command::Submit(Box::new(Submit { spec, ..Submit::default() })))
+    let command = Command::Submit(Box::new(Submit { spec, ..Submit::default() }));
+    Ok(Asked { command, key: None })
 }
 
 const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
@@ -193,14 +202,19 @@ const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
 
-fn parse_json(bytes: &[u8]) -> Result<Command, Refusal> {
-    let map = json::parse_object(bytes)?;
+fn parse_json(bytes: &[u8]) -> Result<Asked, Refusal> {
+    let mut map = json::parse_object(bytes)?;
     let kind = match map.get("type") {
-        Some(Value::String(kind)) => kind.as_str(),
+        Some(Value::String(kind)) => kind.clone(),
         Some(_) => return Err(Refusal::new(Kind::WrongType, "a type is a text").at("$.type")),
-        None if spec::WORK_KEYS.iter().any(|key| map.contains_key(*key)) => "submit",
+        None if spec::WORK_KEYS.iter().any(|key| map.contains_key(*key)) => "submit".to_owned(),
         None => return Err(missing_type(&map)),
     };
+    let key = Key::take(&mut map, &kind)?.map(Box::new);
+    parse_kind(map, &kind).map(|command| Asked { command, key })
+}
+
+fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
     match kind {
         "submit" => parse_submit(map),
         "cancel" => {
@@ -279,7 +293,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Command, Refusal> {
-        parse("x.json", text.as_bytes())
+        parse("x.json", text.as_bytes()).map(|asked| asked.command)
     }
 
     fn kind_of(text: &str) -> Kind {
@@ -295,7 +309,8 @@ mod tests {
             ("test.sh", "make"),
             ("test.md", "Fix it."),
         ] {
-            let Ok(Command::Submit(submit)) = parse(name, text.as_bytes()) else { panic!("{text}") };
+            let asked = parse(name, text.as_bytes()).map(|asked| asked.command);
+            let Ok(Command::Submit(submit)) = asked else { panic!("{text}") };
             assert_eq!(submit.spec.name.unwrap().as_str(), "test");
         }
     }
@@ -303,9 +318,8 @@ mod tests {
     #[test]
     fn a_file_named_by_an_id_gives_its_task_no_name() {
         let text = br#"{"run": ["true"]}"#;
-        let Ok(Command::Submit(submit)) = parse("01890a5d-ac96-774b-bcce-b302099a8001.json", text) else {
-            panic!()
-        };
+        let asked = parse("01890a5d-ac96-774b-bcce-b302099a8001.json", text).map(|asked| asked.command);
+        let Ok(Command::Submit(submit)) = asked else { panic!() };
         assert_eq!(submit.spec.name, None);
     }
 

@@ -9,6 +9,7 @@ mod batch;
 mod checkpoint;
 mod hand;
 mod perform;
+mod repeat;
 mod restart;
 mod supervise;
 mod threads;
@@ -135,6 +136,8 @@ struct Daemon {
     undone: HashSet<TaskId>,
     /// What could not be made durable: the daemon ends with the next commit.
     failed_sync: Option<String>,
+    /// Keys that were used, and whose files are not drawn yet, by the digests that name them.
+    keys: HashMap<String, repeat::First>,
     /// Lines whose commands could not be answered.
     unanswered: Vec<Line<Event>>,
     /// Why running tasks are to be cancelled, until their runs are told.

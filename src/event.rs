@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
+use crate::key::Key;
 use crate::outcome::Evidence;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
@@ -37,7 +38,15 @@ pub(crate) enum Event {
     },
     /// A command was carried out that changed no task's state, or was passed on to a run.
     #[serde(rename = "command.accepted")]
-    Accepted { command: Origin, kind: String, task: Option<TaskId>, note: String },
+    Accepted {
+        command: Origin,
+        kind: String,
+        task: Option<TaskId>,
+        note: String,
+        /// The line that answered the same command under the same key before.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        repeats: Option<u64>,
+    },
     #[serde(rename = "command.refused")]
     Refused { command: Origin, refusal: Refusal },
     #[serde(rename = "daemon.started")]
@@ -70,6 +79,15 @@ pub(crate) struct Origin {
     pub(crate) claim: TaskId,
     /// The name under which it was dropped, and under which its receipt lies.
     pub(crate) name: String,
+    /// By which a repeat of it is known, if it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) key: Option<Box<Key>>,
+}
+
+impl Origin {
+    pub(crate) fn new(claim: TaskId, name: impl Into<String>) -> Origin {
+        Origin { claim, name: name.into(), key: None }
+    }
 }
 
 /// A spec in a line: itself, or the name of the text that holds it.
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn a_spec_reads_back_from_its_line_and_is_not_taken_for_a_reference() {
         let task: TaskId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-        let command = Origin { claim: task, name: "x.json".into() };
+        let command = Origin::new(task, "x.json");
         let state = State::Ready { rank: crate::id::Rank::default(), attempts: 0 };
         for spec in [
             SpecText::Here(Arc::new(Spec { run: Some(vec!["true".into()]), ..Spec::default() })),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::command::{self, Command, Submit};
+use crate::command::{self, Asked, Command, Submit};
 use crate::event::{Event, Origin};
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::jsonl::{self, LINE_BYTES_MAX, Line};
+use crate::key::Key;
 use crate::layout::{self, Layout};
 use crate::log::{Durability, Log};
 use crate::queue::{Live, Queues};
@@ -29,9 +30,20 @@ use crate::{agent, escape, inbox, json, queue, record, redact, store};
 pub fn command(bytes: &[u8]) {
     for name in ["x.json", "x.sh", "x.md"] {
         match command::parse(name, bytes) {
-            Ok(command) => {
-                let printed = print(&command).to_string();
-                assert_eq!(command::parse("x.json", printed.as_bytes()), Ok(command), "{name}: {printed}");
+            Ok(Asked { command, key }) => {
+                let mut printed = print(&command);
+                let given = |name: &str, value: &Option<Name>| {
+                    value.as_ref().map(|value| (name.to_owned(), value.as_str().into()))
+                };
+                if let (Some(key), Value::Object(map)) = (&key, &mut printed) {
+                    let Key { key, tenant, project, .. } = &**key;
+                    map.insert("key".to_owned(), key.as_str().into());
+                    map.extend(given("tenant", tenant).into_iter().chain(given("project", project)));
+                }
+                let again = command::parse("x.json", printed.to_string().as_bytes()).expect(name);
+                assert_eq!(again.command, command, "{name}: {printed}");
+                let scope = |key: Option<Box<Key>>| key.map(|key| key.sha256());
+                assert_eq!(scope(again.key), scope(key), "{name}: {printed}");
             }
             Err(refusal) => fits_into_a_line(refusal),
         }
@@ -75,7 +87,7 @@ fn print(command: &Command) -> Value {
 
 fn fits_into_a_line(refusal: Refusal) {
     assert!(!refusal.message.is_empty());
-    let command = Origin { claim: some_task(), name: "x".repeat(128) };
+    let command = Origin::new(some_task(), "x".repeat(128));
     let event = Event::Refused { command, refusal: refusal.clipped() };
     jsonl::write(&mut Vec::new(), &Line { seq: jsonl::SEQ_MAX, at: Timestamp::from_micros(0), event });
 }
@@ -329,7 +341,8 @@ fn clips(text: &str, bytes_max: usize) {
 /// nothing else does.
 #[must_use]
 pub fn is_planted(bytes: &[u8]) -> bool {
-    let Ok(Command::Cancel { target, .. }) = command::parse("x.json", bytes) else { return false };
+    let asked = command::parse("x.json", bytes).map(|asked| asked.command);
+    let Ok(Command::Cancel { target, .. }) = asked else { return false };
     let mut letters = target.bytes();
     let mut is_next = |letter| letters.next() == Some(letter);
     is_next(b'w') && is_next(b'j') && is_next(b'q') && is_next(b'z')

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock;
-use crate::command::{self, BYTES_MAX, Command};
+use crate::command::{self, Asked, BYTES_MAX};
 use crate::disk::{self, File, Metadata};
 use crate::event::Origin;
 use crate::input::Input;
@@ -72,7 +72,7 @@ struct Unready {
 
 /// What was decided about a file, and about which.
 struct Judged {
-    asked: Result<Command, Refusal>,
+    asked: Result<Asked, Refusal>,
     shape: Shape,
     /// The file that was read, if it was one to be read.
     file: Option<File>,
@@ -196,7 +196,7 @@ impl Inbox {
         let shown = name.to_string_lossy().into_owned();
         let path = self.layout.inbox().join(name);
         let Some(judged) = self.judge(&path, &shown) else { return };
-        let origin = Origin { claim: clock::new_id(), name: receipt_name(&shown) };
+        let origin = Origin::new(clock::new_id(), receipt_name(&shown));
         let claimed = self.layout.claim(origin.claim, &origin.name);
         if let Err(error) = store::rename(&path, &claimed) {
             self.not_taken(&path, &error);
@@ -313,7 +313,7 @@ impl Shape {
     }
 }
 
-fn read_command(mut file: &File, name: &str) -> Result<Command, Refusal> {
+fn read_command(mut file: &File, name: &str) -> Result<Asked, Refusal> {
     let mut bytes = Vec::new();
     let read = Read::by_ref(&mut file).take(BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| Refusal::new(Kind::Unreadable, error.to_string()))?;

@@ -1,6 +1,6 @@
 //! Everything that can make the daemon decide: one closed type, one channel, one thread that reads it.
 
-use crate::command::Command;
+use crate::command::Asked;
 use crate::event::Origin;
 use crate::id::RunId;
 use crate::refusal::Refusal;
@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A dropped file was taken: what it asks for, or why it cannot be.
-    Dropped { origin: Origin, asked: Result<Command, Refusal> },
+    Dropped { origin: Origin, asked: Result<Asked, Refusal> },
     /// The inbox was looked through, and nothing waits in it.
     InboxEmpty,
     /// A run may have ended: its supervisor says so, or its lock is free.

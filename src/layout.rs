@@ -57,6 +57,7 @@ const NAMES: &[&str] = &[
     EVENTS,
     NOW,
     TEXTS,
+    KEYS,
     LOCAL,
     CHECKPOINT,
     TMP,
@@ -104,6 +105,7 @@ const AGENTS: &str = "agents";
 const EVENTS: &str = "events";
 const NOW: &str = "now.jsonl";
 const TEXTS: &str = "texts";
+const KEYS: &str = "keys";
 const LOCAL: &str = ".local";
 const CHECKPOINT: &str = "checkpoint.json";
 const TMP: &str = "tmp";
@@ -295,6 +297,15 @@ impl Layout {
         self.texts().join(sha256)
     }
 
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.root.join(KEYS)
+    }
+
+    /// The file of a used key, by the digest of it and its scope; in 256 folders, so that none grows large.
+    pub(crate) fn key(&self, sha256: &str) -> PathBuf {
+        self.keys().join(&sha256[..2]).join(format!("{sha256}.json"))
+    }
+
     pub(crate) fn local(&self) -> PathBuf {
         self.root.join(LOCAL)
     }
@@ -340,7 +351,7 @@ impl Layout {
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let mut folders =
             vec![self.root.clone(), self.inbox(), self.receipts(), self.refused(), self.queues()];
-        folders.extend([self.runs(), self.agents(), self.events(), self.texts()]);
+        folders.extend([self.runs(), self.agents(), self.events(), self.texts(), self.keys()]);
         folders.extend([self.local(), self.tmp(), self.claimed()]);
         folders
     }

@@ -5,6 +5,7 @@
 
 mod id;
 mod time;
+mod digest;
 mod layout;
 mod outcome;
 mod refusal;
@@ -27,6 +28,7 @@ mod record;
 mod recovery;
 mod checkpoint;
 mod answer;
+mod key;
 mod picture;
 mod audit;
 mod input;
@@ -40,6 +42,7 @@ mod lock;
 mod log;
 mod texts;
 mod history;
+mod keys;
 mod receipt;
 mod lease;
 mod spool;

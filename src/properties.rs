@@ -99,7 +99,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn origin() -> impl Strategy<Value = Origin> {
-    (task(), name()).prop_map(|(claim, name)| Origin { claim, name: name.as_str().to_owned() })
+    (task(), name()).prop_map(|(claim, name)| Origin::new(claim, name.as_str()))
 }
 
 /// Events of the spool's log.
@@ -232,7 +232,7 @@ proptest! {
         value["rank"] = u8::from(rank).into();
         value["held"] = held.into();
         let mut bytes = value.to_string().into_bytes();
-        let read = crate::command::parse("x.json", &bytes);
+        let read = crate::command::parse("x.json", &bytes).map(|asked| asked.command);
         prop_assert_eq!(read.is_ok(), spec.check().is_ok(), "{:?}", read);
         fuzzing::command(&bytes);
         let place = place.index(bytes.len());

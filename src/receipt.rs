@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::answer::Receipt;
 use crate::event::{Event, Origin};
 use crate::jsonl::Line;
+use crate::keys;
 use crate::layout::{self, Layout};
 use crate::refusal::Refusal;
 use crate::spool;
@@ -24,6 +25,7 @@ pub(crate) fn answer(layout: &Layout, line: &Line<Event>) -> Result<Vec<PathBuf>
         let below = path.strip_prefix(layout.root()).unwrap_or(&path);
         receipt.refused_file = below.to_str().map(ToOwned::to_owned);
     }
+    drawn.extend(keys::draw(layout, line)?);
     store::make_lasting_dir_below(layout.root(), &layout.receipts_of(&origin.claim.date()))?;
     drawn.extend(write(layout, &receipt)?);
     store::remove(&claimed)?;

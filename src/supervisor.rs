@@ -32,7 +32,7 @@ use crate::run::{Effect, Event, Limits, State};
 use crate::store::{self, StoreError};
 use crate::time::Moment;
 use crate::workspace::{Delivered, Workspace};
-use crate::{cgroup, clock, launch, run, texts};
+use crate::{cgroup, clock, digest, launch, run};
 
 use places::Stage;
 use tell::said;
@@ -255,7 +255,7 @@ impl Supervisor {
             host: self.assignment.host.clone(),
             pid: process::id(),
             boot: process::boot(),
-            token_sha256: texts::sha256_hex(self.token.as_bytes()),
+            token_sha256: digest::sha256_hex(self.token.as_bytes()),
             item: self.assignment.spec.item.clone(),
             cgroup: self.cgroup.clone(),
         };

@@ -1,15 +1,9 @@
 //! Long texts that log lines name: content-addressed, immutable, durable before the line that names them.
 
-use sha2::{Digest, Sha256};
-
+use crate::digest::sha256_hex;
 use crate::layout::Layout;
 use crate::mutant;
 use crate::store::{self, StoreError};
-
-/// The SHA-256 of `bytes` in hexadecimal.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// Keeps `bytes` and returns the name under which they are found again. Durable on return.
 pub(crate) fn keep(layout: &Layout, bytes: &[u8]) -> Result<String, StoreError> {

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
+use crate::digest;
 use crate::git::{self, GitError, Head, Launcher, Repository};
 use crate::id::RunId;
 use crate::layout::StateLayout;
 use crate::lock::{self, Lock};
 use crate::store::{self, StoreError};
-use crate::texts;
 use crate::workspace::{Kind, Plan, Workspace, kept_ref};
 
 /// Why a worktree could not be made or settled.
@@ -95,7 +95,7 @@ impl Site {
 
     pub(crate) fn lock(&self, locks: &StateLayout) -> Result<Lock, StoreError> {
         store::make_dir(&locks.locks())?;
-        lock::wait_exclusive(&locks.place_lock(&texts::sha256_hex(self.common.as_os_str().as_bytes())))
+        lock::wait_exclusive(&locks.place_lock(&digest::sha256_hex(self.common.as_os_str().as_bytes())))
     }
 
     /// Takes an administrative folder out of git's sight with one rename, and deletes it.

@@ -367,3 +367,13 @@ fn a_record_of_the_spool_that_makes_no_sense_is_named_with_its_place_and_the_way
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("absolute path"));
 }
+
+#[test]
+fn submitting_under_a_key_again_prints_the_task_of_the_first() {
+    let sandbox = Sandbox::with_daemon();
+    let first = sandbox.expect(0, &["submit", "--key", "nightly", "--", "true"]).0;
+    assert_eq!(sandbox.expect(0, &["submit", "--key", "nightly", "--", "true"]).0, first);
+    let output = sandbox.command(&["submit", "--key", "nightly", "--", "false"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nightly"), "{output:?}");
+}

@@ -8,14 +8,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 26] = [
+const DECIDING: [&str; 28] = [
     "id",
     "time",
+    "digest",
     "layout",
     "outcome",
     "refusal",
     "misfit",
     "json",
+    "key",
     "workspace",
     "spec",
     "command",

@@ -8,6 +8,7 @@ use crate::answer::Receipt;
 use crate::event::Event;
 use crate::id::TaskId;
 use crate::jsonl::Line;
+use crate::key::Used;
 use crate::layout::{Place, parse_claim_name, parse_why_name, place_of};
 use crate::refusal::Refusal;
 
@@ -36,6 +37,7 @@ impl Audit<'_> {
                 Some(Place::Refused { date, name }) => {
                     self.check_refused(path, &date, &name, &refused, history)
                 }
+                Some(Place::Key { sha256 }) if *sort == Sort::File => self.check_key(path, &sha256, history),
                 Some(Place::Claimed { claim, .. }) => {
                     if let Some((_, line)) = history.answers.get(&claim) {
                         let what = format!("line {} answers it", line.seq);
@@ -106,6 +108,32 @@ impl Audit<'_> {
             self.find(Kind::ReceiptMisplaced, path, what, self.when_stopped(Mend::Remove));
         }
         Some(claim)
+    }
+
+    /// Compares the file of a key with the first line that used it.
+    fn check_key(&mut self, path: &str, sha256: &str, history: &History) {
+        let Some(bytes) = self.content(path) else { return };
+        let uses = |line: &&Line<Event>| {
+            let key = line.event.origin().and_then(|origin| origin.key.as_ref());
+            key.is_some_and(|key| key.sha256() == sha256)
+        };
+        let first = history.answers.values().map(|(_, line)| line).filter(uses).min_by_key(|line| line.seq);
+        let used = serde_json::from_slice::<Used>(bytes).ok();
+        let owed = first
+            .and_then(Receipt::of)
+            .and_then(|(origin, receipt)| Some(Used { key: *origin.key?, receipt }));
+        let (kind, what) = match (&used, &owed) {
+            (Some(used), Some(owed)) if used == owed => return,
+            // Its line lies in a segment that was removed.
+            (Some(used), None) if !history.whole && used.key.sha256() == sha256 => return,
+            (Some(_), _) => (Kind::KeyDiffers, "it is not what the line says that used the key first"),
+            (None, _) => (Kind::KeyUnreadable, "it is no file of a key"),
+        };
+        let mend = match owed {
+            Some(owed) => self.when_stopped(Mend::Draw(crate::picture::pretty(&owed))),
+            None => by_hand("no line has used this key; remove the file"),
+        };
+        self.find(kind, path, what, mend);
     }
 
     fn find_unreadable_receipt(&mut self, path: &str, date: &str, seq: Option<u64>, history: &History) {

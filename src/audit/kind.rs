@@ -77,6 +77,8 @@ kinds! {
         ReceiptUnreadable
         ReceiptDiffers
         ReceiptMisplaced
+        KeyUnreadable
+        KeyDiffers
         WhyUnreadable
         WhyDiffers
         RefusedUnknown

@@ -80,6 +80,7 @@ fn fits(place: &Place, sort: Sort) -> bool {
         | Place::Daemon
         | Place::Log { .. }
         | Place::Text { .. }
+        | Place::Key { .. }
         | Place::InRun {
             file: InRun::Log | InRun::Record | InRun::Assignment | InRun::Lock | InRun::Command(_),
             ..

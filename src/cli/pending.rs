@@ -11,7 +11,7 @@ use super::interrupt::Interrupts;
 use super::{CliError, Context};
 use crate::answer::Receipt;
 use crate::clock;
-use crate::command::{self, BYTES_MAX, Command};
+use crate::command::{self, Asked, BYTES_MAX, Command};
 use crate::hint::Hints;
 use crate::id::TaskId;
 use crate::layout::{self, Layout};
@@ -51,9 +51,8 @@ pub(super) fn command_of(layout: &Layout, target: &str) -> Result<Option<Waiting
 }
 
 fn submits(path: &Path, name: &str, target: &str) -> bool {
-    let Some(Ok(Command::Submit(submit))) = read(path).map(|bytes| command::parse(name, &bytes)) else {
-        return false;
-    };
+    let asked = read(path).and_then(|bytes| command::parse(name, &bytes).ok());
+    let Some(Asked { command: Command::Submit(submit), .. }) = asked else { return false };
     let has_id = submit.id.is_some_and(|id| id.to_string() == target);
     has_id || submit.spec.name.is_some_and(|name| name.as_str() == target)
 }
@@ -255,9 +254,20 @@ mod tests {
             let refusal = Some(Refusal::new(crate::refusal::Kind::NotFound, "no"));
             let at = Timestamp::from_micros(0);
             let (command, accepted, task) = ("x.json".to_owned(), false, None);
-            let (state, note, refused_file) = (None, None, None);
-            let receipt =
-                Receipt { command, claim, accepted, seq, at, task, state, note, refusal, refused_file };
+            let (state, note, repeats, refused_file) = (None, None, None, None);
+            let receipt = Receipt {
+                command,
+                claim,
+                accepted,
+                seq,
+                at,
+                task,
+                state,
+                note,
+                repeats,
+                refusal,
+                refused_file,
+            };
             crate::receipt::write(&layout, &receipt).unwrap();
             let refused = wait.look().is_err();
             assert_eq!(

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, Cli
     let layout = &spool.layout;
     let kept = arguments.task.output();
     let mut interrupts = Interrupts::new()?;
-    let (task, _) = submit::submit(&spool, arguments.task)?;
+    let (task, _) = submit::submit(&spool, arguments.task, None)?;
     let run = match output::await_run(context, layout, &task.to_string(), None, &mut interrupts)? {
         Begun::Run(run) => run,
         Begun::Never => return Ok(Answer::No),

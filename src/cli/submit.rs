@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::asking::answer;
 use super::dropping::{Dropped, drop_command};
-use super::{Answer, CliError, Context, print, print_json};
+use super::{Answer, CliError, Context, print, print_json, talk};
+use crate::answer::Receipt;
 use crate::clock;
 use crate::id::TaskId;
 use crate::spool::Spool;
@@ -19,6 +20,9 @@ pub(super) struct Arguments {
     /// Wait until the daemon has admitted it, and fail when it is refused
     #[arg(long)]
     confirm: bool,
+    /// A key by which a repeat is known: it starts nothing, and prints the task of the first. Waits like --confirm
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
 }
 
 /// What a task is, on the command line.
@@ -91,11 +95,21 @@ pub(crate) struct TaskArguments {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, CliError> {
     let spool = context.open()?;
-    let (task, dropped) = submit(&spool, arguments.task)?;
-    if arguments.confirm
-        && let Some(refusal) = answer(context, &spool.layout, &dropped)?.and_then(|receipt| receipt.refusal)
-    {
-        return Err(CliError::Refused(refusal));
+    let keyed = arguments.key.is_some();
+    let (mut task, dropped) = submit(&spool, arguments.task, arguments.key)?;
+    if arguments.confirm || keyed {
+        match answer(context, &spool.layout, &dropped)? {
+            Some(Receipt { refusal: Some(refusal), .. }) => return Err(CliError::Refused(refusal)),
+            Some(Receipt { task: Some(first), note, .. }) => {
+                task = first;
+                note.iter().for_each(|note| talk(&format!("gitspool: {note}")));
+            }
+            Some(_) => {}
+            None if keyed => {
+                talk("gitspool: if the key was used before, the task is another; its receipt will tell")
+            }
+            None => {}
+        }
     }
     if context.json {
         print_json(&json!({"task": task}))?;
@@ -106,9 +120,14 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, Cli
 }
 
 /// Drops the command that submits a task, and returns the task's id.
-pub(super) fn submit(spool: &Spool, arguments: TaskArguments) -> Result<(TaskId, Dropped), CliError> {
+pub(super) fn submit(
+    spool: &Spool,
+    arguments: TaskArguments,
+    key: Option<String>,
+) -> Result<(TaskId, Dropped), CliError> {
     let task = clock::new_id();
-    let command = command(task, arguments)?;
+    let mut command = command(task, arguments)?;
+    put(&mut command, "key", key);
     let dropped = drop_command(&spool.layout, &Value::Object(command))?;
     Ok((task, dropped))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::agent;
 use crate::clock;
-use crate::command::{BYTES_MAX, Command, Note, Submit, ToRun};
+use crate::command::{Asked, BYTES_MAX, Command, Note, Submit, ToRun};
+use crate::digest;
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
 use crate::git;
 use crate::id::{Name, RunId, TaskId};
@@ -30,19 +31,35 @@ const REASON_BYTES_MAX: usize = 4 * 1024;
 
 impl Daemon {
     /// Decides about one command. Every command is answered: by a line of the log, and the receipt that follows it.
-    pub(super) fn admit(&mut self, origin: Origin, asked: Result<Command, Refusal>) {
-        let answered = asked.and_then(|command| self.carry(&origin, command));
+    pub(super) fn admit(&mut self, mut origin: Origin, asked: Result<Asked, Refusal>) {
+        let answered = asked.and_then(|asked| self.answer_to(&mut origin, asked));
         match answered {
-            Ok(Some(event)) => self.batch.push(Decision { event, effects: vec![], before: None }),
-            Ok(None) => {}
+            Ok(event) => {
+                self.batch.extend(event.map(|event| Decision { event, effects: vec![], before: None }));
+                self.note_key(&origin);
+            }
             Err(refusal) => {
+                // What was refused may be asked for again under the same key.
+                origin.key = None;
                 let event = Event::Refused { command: origin, refusal: refusal.clipped() };
                 self.batch.push(Decision { event, effects: vec![], before: None });
             }
         }
     }
 
-    /// Carries out a command; the event that answers it, unless the task's own line does.
+    /// Carries out a command that is no repeat; the event that answers it, unless the task's own line does.
+    fn answer_to(&mut self, origin: &mut Origin, asked: Asked) -> Result<Option<Event>, Refusal> {
+        let Asked { command, key } = asked;
+        if let Some(key) = key {
+            if let Some(event) = self.repeated(origin, command.kind(), &key)? {
+                return Ok(Some(event));
+            }
+            origin.key = Some(key);
+        }
+        self.carry(origin, command)
+    }
+
+    /// The same, whatever its key.
     fn carry(&mut self, origin: &Origin, command: Command) -> Result<Option<Event>, Refusal> {
         let kind = command.kind();
         match command {
@@ -279,7 +296,7 @@ impl Daemon {
                 Refusal::new(refusal::Kind::MissingKey, "a note has a text, a summary or a session").at("$")
             );
         }
-        let hash = texts::sha256_hex(token.as_bytes());
+        let hash = digest::sha256_hex(token.as_bytes());
         let attempts =
             self.queues.tasks().filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));
         let runs: Vec<RunId> = attempts.map(|(task, attempt)| RunId { task, attempt }).collect();
@@ -350,7 +367,8 @@ impl Daemon {
     }
 
     fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {
-        Event::Accepted { command: origin.clone(), kind: kind.to_owned(), task, note: note.to_owned() }
+        let (command, kind, note) = (origin.clone(), kind.to_owned(), note.to_owned());
+        Event::Accepted { command, kind, task, note, repeats: None }
     }
 }
 

@@ -109,7 +109,7 @@ impl Daemon {
 
     fn ask_cancel(&mut self, run: RunId) -> Result<(), StoreError> {
         // One cancel to a run is enough, whoever asked: the run's own id stands for the claim.
-        let origin = Origin { claim: run.task, name: String::new() };
+        let origin = Origin::new(run.task, "");
         self.make_run_dir(run)?;
         let reason = self.cancel_reasons.get(&run.task).cloned();
         self.pass_on(run, &origin, &ToRun::Cancel { reason })?;
@@ -125,7 +125,10 @@ impl Daemon {
     /// Answers the command that a line is about: the receipt, and what becomes of the file.
     pub(super) fn answer(&mut self, line: &Line<Event>) {
         match receipt::answer(&self.layout, line) {
-            Ok(drawn) => drawn.iter().for_each(|path| self.touch(Some(path))),
+            Ok(drawn) => {
+                self.forget_key(&line.event);
+                drawn.iter().for_each(|path| self.touch(Some(path)));
+            }
             Err(error) => {
                 // As above.
                 let name = line.event.origin().map_or("a command", |origin| &origin.name);

@@ -89,6 +89,7 @@ impl Daemon {
             in_checkpoint: std::collections::BTreeSet::new(),
             undone: HashSet::new(),
             failed_sync: None,
+            keys: HashMap::new(),
             unanswered: Vec::new(),
             cancel_reasons: HashMap::new(),
             checkpointer,

@@ -11,12 +11,12 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 use crate::audit::{Seen, Sort};
+use crate::digest;
 use crate::layout::{self, InRun, Layout, Place, place_of};
 use crate::lock;
 use crate::process;
 use crate::spool::Spool;
 use crate::store::{self, StoreError};
-use crate::texts;
 
 /// What no record is longer than; logs and texts may be.
 const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -117,6 +117,7 @@ fn look_at(path: &str, there: &Path, place: Place, seen: &mut Seen) {
         | Place::Checkpoint
         | Place::Daemon
         | Place::Task { .. }
+        | Place::Key { .. }
         | Place::InRun { file: InRun::Record | InRun::Assignment | InRun::Command(_), .. } => {
             RECORD_BYTES_MAX
         }
@@ -124,7 +125,7 @@ fn look_at(path: &str, there: &Path, place: Place, seen: &mut Seen) {
     match store::read_if_small(there, bytes_max) {
         Ok(Some(bytes)) => {
             if let Place::Text { sha256 } = &place
-                && texts::sha256_hex(&bytes) == *sha256
+                && digest::sha256_hex(&bytes) == *sha256
             {
                 seen.texts.insert(sha256.clone());
             }

@@ -32,7 +32,7 @@ pub(crate) fn claimed_files(layout: &Layout) -> Result<Vec<Origin>, store::Store
     let names = store::names(&layout.claimed())?;
     let origin = |name: &String| {
         let (claim, name): (TaskId, &str) = layout::parse_claim_name(name)?;
-        Some(Origin { claim, name: name.to_owned() })
+        Some(Origin::new(claim, name))
     };
     Ok(names.iter().filter_map(origin).collect())
 }

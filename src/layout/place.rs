@@ -2,9 +2,9 @@
 
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, DAEMON_RECORD, ENDED_FOLDERS, EVENTS, HELD, INBOX, KEEP,
-    LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY, RECEIPTS, REFUSED,
-    RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDOUT, SUPERVISOR_ERROR,
-    TEXTS, TMP, TURNS, WAKE, names,
+    KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY, RECEIPTS,
+    REFUSED, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDOUT,
+    SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -52,6 +52,10 @@ pub(crate) enum Place {
     Text {
         sha256: String,
     },
+    /// The file of a used key.
+    Key {
+        sha256: String,
+    },
     /// The folder of a run.
     Run {
         date: String,
@@ -94,7 +98,9 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         // Git's own, where the spool is part of a repository or is one.
         [top, ..] if top.starts_with(".git") => Some(Place::Anything),
         [SPOOL_RECORD] => Some(Place::File),
-        [INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | EVENTS | TEXTS | LOCAL] => Some(Place::Folder),
+        [INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | EVENTS | TEXTS | KEYS | LOCAL] => {
+            Some(Place::Folder)
+        }
         [INBOX, ..] => Some(Place::Anything),
         [RECEIPTS | REFUSED | RUNS, date] => is_date(date).then_some(Place::Folder),
         [RECEIPTS, date, name] if is_date(date) => receipt(date, name),
@@ -108,6 +114,8 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         [EVENTS, host] => host.parse::<Name>().ok().map(|_| Place::Folder),
         [EVENTS, host, name] => log(host.parse().ok()?, name),
         [TEXTS, name] => text(name),
+        [KEYS, first] => is_hex(first, 2).then_some(Place::Folder),
+        [KEYS, first, name] => key(first, name),
         [LOCAL, ref rest @ ..] => in_local(rest),
         [..] => None,
     }
@@ -181,9 +189,17 @@ fn log(host: Name, name: &str) -> Option<Place> {
 }
 
 fn text(name: &str) -> Option<Place> {
+    is_hex(name, 64).then(|| Place::Text { sha256: name.to_owned() })
+}
+
+fn key(first: &str, name: &str) -> Option<Place> {
+    let sha256 = name.strip_suffix(".json").filter(|name| is_hex(name, 64) && name.starts_with(first))?;
+    Some(Place::Key { sha256: sha256.to_owned() })
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let fits = name.len() == 64 && name.bytes().all(is_digit);
-    fits.then(|| Place::Text { sha256: name.to_owned() })
+    text.len() == digits && text.bytes().all(is_digit)
 }
 
 fn in_local(rest: &[&str]) -> Option<Place> {
@@ -221,6 +237,7 @@ mod tests {
             ("<rank>-<id>", format!("50-{TASK}")),
             ("<claim>.<name>", format!("{TASK}.x.json")),
             ("<sha256>", "ab".repeat(32)),
+            ("<2 digits>", "ab".to_owned()),
             ("<date>", "2023-06-30".to_owned()),
             ("<queue>", "default".to_owned()),
             ("<host>", "vm".to_owned()),

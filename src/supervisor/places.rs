@@ -11,6 +11,7 @@ use super::Supervisor;
 use super::tell::said;
 use crate::agent::{PROMPT_PLACE, Profile, PromptBy};
 use crate::clock;
+use crate::digest;
 use crate::environment;
 use crate::jsonl;
 use crate::launch::{Ahead, Order, Surroundings};
@@ -23,7 +24,6 @@ use crate::run::{Event, State};
 use crate::spec::{Output, Work};
 use crate::stage::{self, Answer};
 use crate::store::{self, StoreError};
-use crate::texts;
 use crate::workspace::{Delivered, Kind, Workspace, kept_ref};
 
 /// How often a directory that another run works in is tried again.
@@ -66,7 +66,7 @@ impl Supervisor {
         let path = store::at("find the directory", &path, path.canonicalize())?;
         let state = stage::state_layout(&self.assignment);
         store::make_dir(&state.locks())?;
-        let name = texts::sha256_hex(path.as_os_str().as_encoded_bytes());
+        let name = digest::sha256_hex(path.as_os_str().as_encoded_bytes());
         self.place_lock = lock::try_exclusive(&state.place_lock(&name))?;
         Ok(self.place_lock.is_some().then(|| plain(Kind::Directory, path)))
     }

@@ -62,7 +62,7 @@ impl Story {
         let active = sandbox.submit("active", &json!({"shell": sandbox.gate("gate")}));
         sandbox.wait_until("a run", || sandbox.run_record(&active)["status"] == "running");
         fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
-        let held = sandbox.submit("held", &json!({"run": ["true"], "held": true}));
+        let held = sandbox.submit("held", &json!({"run": ["true"], "held": true, "key": "k"}));
         let ready = sandbox.submit("ready", &json!({"run": ["true"], "rank": 10}));
         sandbox.submit("later", &json!({"run": ["true"]}));
         sandbox.stop();

@@ -19,6 +19,7 @@ mod fsck;
 mod hand;
 mod hostile;
 mod intake;
+mod keys;
 mod power;
 mod refusals;
 mod restart;

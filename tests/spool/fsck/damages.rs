@@ -127,6 +127,11 @@ fn only(folder: &Path) -> PathBuf {
     entries(folder)[0].clone()
 }
 
+/// The file of the one key that was used.
+fn key(sandbox: &Sandbox) -> PathBuf {
+    files_below(&sandbox.spool("keys")).remove(0)
+}
+
 /// The receipt of that name.
 fn receipt(sandbox: &Sandbox, name: &str) -> PathBuf {
     let all = files_below(&sandbox.spool("receipts"));
@@ -336,6 +341,20 @@ fn of_answers() -> Vec<Damage> {
         mended("a receipt behind the checkpoint is gone", &["receipt_missing"], |sandbox, _| {
             no_checkpoint(sandbox);
             fs::remove_file(receipt(sandbox, "failed.json")).unwrap();
+        }),
+        permitted("the file of a key is gone", |sandbox, _| fs::remove_file(key(sandbox)).unwrap()),
+        mended("the file of a key is torn", &["key_unreadable"], |sandbox, _| {
+            fs::write(key(sandbox), "{").unwrap()
+        }),
+        mended("the file of a key tells of another task", &["key_differs"], |sandbox, _| {
+            let mut used: Value = serde_json::from_slice(&fs::read(key(sandbox)).unwrap()).unwrap();
+            used["receipt"]["task"] = STRANGER.into();
+            fs::write(key(sandbox), used.to_string()).unwrap();
+        }),
+        stays("the file of a key that nobody used", &["key_differs"], |sandbox, _| {
+            let name = format!("{}.json", "ab".repeat(32));
+            fs::create_dir_all(sandbox.spool("keys/ab")).unwrap();
+            fs::copy(key(sandbox), sandbox.spool("keys/ab").join(name)).unwrap();
         }),
         mended("an empty receipt", &["receipt_unreadable"], |sandbox, _| {
             fs::write(receipt(sandbox, "wrong.json"), "").unwrap();
