@@ -11,8 +11,10 @@ mod hand;
 mod perform;
 mod repeat;
 mod restart;
+mod short;
 mod supervise;
 mod threads;
+mod trouble;
 mod who;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -24,22 +26,24 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use crate::clock;
 use crate::event::{By, Event};
 use crate::id::{Name, RunId, TaskId};
-use crate::inbox::{self, Inbox};
+use crate::inbox::{self, Gate, Inbox};
 use crate::input::Input;
 use crate::jsonl::Line;
 use crate::layout::Layout;
 use crate::lock::{self, Lock};
-use crate::log::{Log, LogError};
+use crate::log::Log;
 use crate::process;
 use crate::queue::{self, Queues};
-use crate::spool::{Spool, SpoolError};
-use crate::store::{self, StoreError};
-use crate::task;
+use crate::spool::Spool;
+use crate::store;
+use crate::task::{self, State};
 use crate::time::{Date, Moment};
-use crate::watch::{Watch, WatchError};
+use crate::watch::Watch;
 
 use batch::{Decision, Told};
-pub(crate) use who::{DaemonRecord, daemon_record};
+use short::Postponed;
+pub(crate) use trouble::DaemonError;
+pub(crate) use who::{DaemonRecord, Short, daemon_record};
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
@@ -62,41 +66,6 @@ const FALSE_STARTS_MAX: u32 = 5;
 const UPROOTED_LOOKS_MAX: u32 = 60;
 /// How large the log grows before it is sealed.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Why the daemon cannot work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DaemonError {
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Watch(#[from] WatchError),
-    #[error("another daemon{pid} holds {}", spool.display())]
-    Held { pid: String, spool: PathBuf },
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-    #[error("admission stopped: {0}")]
-    Stopped(String),
-}
-
-impl DaemonError {
-    fn is_failed_sync(&self) -> bool {
-        match self {
-            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => {
-                error.is_failed_sync()
-            }
-            DaemonError::Log(error) => error.store().is_some_and(StoreError::is_failed_sync),
-            DaemonError::Spool(_)
-            | DaemonError::Watch(_)
-            | DaemonError::Held { .. }
-            | DaemonError::Thread(_)
-            | DaemonError::Stopped(_) => false,
-        }
-    }
-}
 
 struct Daemon {
     spool: Spool,
@@ -132,8 +101,8 @@ struct Daemon {
     touched: BTreeSet<PathBuf>,
     /// The same of the checkpoint that is being written.
     in_checkpoint: BTreeSet<PathBuf>,
-    /// Tasks for which something that their state owes could not be done.
-    undone: HashSet<TaskId>,
+    /// Tasks for which something that their state owes could not be done, and the state in which their files lie.
+    undone: HashMap<TaskId, Option<State>>,
     /// What could not be made durable: the daemon ends with the next commit.
     failed_sync: Option<String>,
     /// Keys that were used, and whose files are not drawn yet, by the digests that name them.
@@ -146,6 +115,13 @@ struct Daemon {
     checkpointing: bool,
     /// When it will have been quiet for long enough, if nothing more is decided.
     quiet_at: Moment,
+    /// Lets only cancels in while there is a shortage.
+    gate: Gate,
+    /// Commands that wait for its end.
+    postponed: Vec<Postponed>,
+    /// When it is looked whether there is room; and when there is, at the latest after what had to wait.
+    room_at: Moment,
+    look_at_inbox: Sender<()>,
     watch: Watch,
     /// When the queues' folders are to be looked through.
     look_at: Moment,
@@ -191,14 +167,15 @@ fn work(spool: Spool, host: Name, drain: bool) -> Result<(), DaemonError> {
     let (inputs, input) = bounded(INPUTS_MAX);
     let (look_at_inbox, inbox_hints) = bounded(1);
     let (look_at_queues, queue_hints) = bounded(1);
-    let watch = Watch::new(layout.inbox(), look_at_inbox, look_at_queues)?;
+    let watch = Watch::new(layout.inbox(), look_at_inbox.clone(), look_at_queues)?;
     let (checkpointer, jobs) = bounded(1);
     let settle = Duration::from_millis(spool.settings.settle_ms);
 
     // First of all: a daemon that is asked to end while it starts ends in order.
     let _signals = threads::signals(inputs.clone())?;
-    let (mut daemon, claimed) = Daemon::restart(spool, host, inputs.clone(), checkpointer, watch)?;
-    let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone());
+    let (mut daemon, claimed) =
+        Daemon::restart(spool, host, inputs.clone(), look_at_inbox, checkpointer, watch)?;
+    let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone(), daemon.gate.clone());
     let checkpoint = threads::named("checkpoint", {
         let (layout, inputs) = (layout.clone(), inputs);
         move || checkpoint::run(&layout, &jobs, &inputs)
@@ -262,16 +239,20 @@ impl Daemon {
         let checkpoint = self.checkpoint_is_due(1).then_some(self.quiet_at);
         let again = self.start_again.iter().map(|(at, _)| *at);
         let spare = self.idle.first().map(|(since, _)| *since + SPARE_FOR);
-        again.chain(checkpoint).chain(spare).fold(self.look_at, Moment::min)
+        let room = self.look_for_room_at().or_else(|| self.late_at());
+        again.chain(checkpoint).chain(spare).chain(room).fold(self.look_at, Moment::min)
     }
 
     fn take(&mut self, input: Input) {
         match input {
             Input::Dropped { origin, asked } => {
                 self.inbox_empty = false;
-                self.admit(origin, asked);
+                self.admit_or_postpone(origin, asked);
             }
-            Input::InboxEmpty => self.inbox_empty = true,
+            Input::InboxEmpty => {
+                self.inbox_empty = true;
+                self.admit_the_late();
+            }
             Input::RunEnded(run) => {
                 let serving = self.busy.remove(&run);
                 let told = serving.is_some();
@@ -284,12 +265,17 @@ impl Daemon {
                 self.checkpointing = false;
                 match result {
                     Ok(seq) => self.checkpoint_seq = seq,
-                    Err(error) => {
-                        tracing::error!("no checkpoint was written: {error}");
+                    Err(failure) => {
+                        if !self.note_shortage(failure.shortage, &failure.why) {
+                            tracing::error!("no checkpoint was written: {}", failure.why);
+                        }
                         // The next one owes these syncs too.
                         self.touched.append(&mut self.in_checkpoint);
                     }
                 }
+            }
+            Input::Short(failure) => {
+                self.note_shortage(failure.shortage, &failure.why);
             }
             Input::SyncFailed(reason) => drop(self.failed_sync.get_or_insert(reason)),
             Input::EndAsked => unreachable!("because the loop answers it"),
@@ -308,6 +294,11 @@ impl Daemon {
         if self.look_at <= now {
             self.look_at_queues()?;
         }
+        if self.look_for_room_at().is_some_and(|at| at <= now) {
+            self.look_for_room();
+        } else if self.late_at().is_some_and(|at| at <= now) {
+            self.admit_the_late();
+        }
         if self.quiet_at <= now && self.checkpoint_is_due(1) {
             self.checkpoint();
         }
@@ -324,6 +315,9 @@ impl Daemon {
 
     /// Starts tasks while slots are free. What a user has moved away in this moment is left for the next look.
     fn start_what_may(&mut self) {
+        if self.is_short() {
+            return;
+        }
         for name in self.queues.names() {
             let picked = self.pick(&name);
             if picked.is_empty() || store::exists(&self.layout.paused(&name)) {
@@ -354,7 +348,7 @@ impl Daemon {
     /// yet, nor pass over a line whose moves could not be made.
     fn checkpoint_is_due(&self, lines: u64) -> bool {
         let behind = self.log.last_seq() >= self.checkpoint_seq + lines;
-        behind && !self.checkpointing && self.batch.is_empty() && self.all_is_done()
+        behind && !self.checkpointing && !self.is_short() && self.batch.is_empty() && self.all_is_done()
     }
 
     /// Whether the tree shows all that the log says. A checkpoint says so, and the next start believes it.

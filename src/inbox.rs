@@ -5,7 +5,7 @@
 //! has been quiet for a while, and refused then. One file never delays another: nothing here waits for a file.
 
 mod claimed;
-
+mod gate;
 mod trust;
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::command::{self, Asked, BYTES_MAX};
 use crate::disk::{self, File, Metadata};
 use crate::event::Origin;
-use crate::input::Input;
+use crate::input::{Failure, Input};
 use crate::layout::Layout;
 use crate::lease::{self, Writers};
 use crate::refusal::{Kind, Refusal};
@@ -28,6 +28,7 @@ use crate::store;
 use crate::time::Moment;
 
 pub(crate) use claimed::{claimed_files, is_taken, receipt_name};
+pub(crate) use gate::Gate;
 
 /// How often the inbox is looked through without a hint.
 const RESCAN_EVERY: Duration = Duration::from_secs(30);
@@ -44,6 +45,9 @@ pub(crate) struct Inbox {
     settle: Duration,
     uid: u32,
     inputs: Sender<Input>,
+    gate: Gate,
+    /// What the system had too little of at the last look.
+    short: Option<Failure>,
     /// Files that are not ready.
     unready: HashMap<PathBuf, Unready>,
     /// Files taken and not yet passed on: from an earlier daemon, or still being written when they were taken.
@@ -68,6 +72,8 @@ struct Unready {
     /// It was read as it is now, and made no sense. It is not read again before it has settled: who drops many such
     /// files makes nobody wait for them more than once.
     senseless: bool,
+    /// It was read as it is now, and is for later: the gate was shut, and it is no cancel.
+    held_back: bool,
 }
 
 /// What was decided about a file, and about which.
@@ -85,21 +91,30 @@ impl Inbox {
         settle: Duration,
         claimed: Vec<Origin>,
         inputs: Sender<Input>,
+        gate: Gate,
     ) -> Inbox {
         let uid = rustix::process::geteuid().as_raw();
         let identity = store::identity(layout.root());
-        Inbox { layout, identity, settle, uid, inputs, unready: HashMap::new(), claimed }
+        let unready = HashMap::new();
+        Inbox { layout, identity, settle, uid, inputs, gate, short: None, unready, claimed }
     }
 
     /// Looks through the inbox at each hint, until the hints end.
     pub(crate) fn run(mut self, hints: &Receiver<()>) {
         loop {
             let taken = self.look();
-            let empty = taken == 0 && self.unready.is_empty() && self.claimed.is_empty();
+            let short = self.short.take();
+            let again = short.is_some() || self.gate.is_shut();
+            if short.is_some_and(|failure| self.inputs.send(Input::Short(failure)).is_err()) {
+                return;
+            }
+            let empty = taken == 0 && !again && self.unready.is_empty() && self.claimed.is_empty();
             if empty && self.inputs.send(Input::InboxEmpty).is_err() {
                 return;
             }
             let patience = match taken {
+                // What is held back is quiet, and not to be looked at all the time.
+                0 if again => AGAIN,
                 0 => self.until_next_look(),
                 _ => Duration::ZERO,
             };
@@ -142,6 +157,7 @@ impl Inbox {
                 | Input::RunEnded(_)
                 | Input::SupervisorGone(_)
                 | Input::Checkpointed(_)
+                | Input::Short(_)
                 | Input::SyncFailed(_)
                 | Input::EndAsked => None,
             }));
@@ -157,11 +173,13 @@ impl Inbox {
     }
 
     /// Sees to it that no taken file can be back in the inbox after a power cut, and be taken again.
-    fn make_durable(&self) -> bool {
+    fn make_durable(&mut self) -> bool {
         let synced =
             store::sync_dir(&self.layout.claimed()).and_then(|()| store::sync_dir(&self.layout.inbox()));
         if let Err(error) = &synced {
-            tracing::error!("nothing is taken from the inbox: {error}");
+            if !self.note_shortage(error) {
+                tracing::error!("nothing is taken from the inbox: {error}");
+            }
             if error.is_failed_sync() {
                 // The daemon ends by it, unless it has ended.
                 let _ = self.inputs.send(Input::SyncFailed(error.to_string()));
@@ -170,12 +188,24 @@ impl Inbox {
         synced.is_ok()
     }
 
+    /// Takes note of an error if it is a shortage, which nothing is refused for; the daemon tells about it.
+    fn note_shortage(&mut self, error: &store::StoreError) -> bool {
+        let short = error.shortage().is_some();
+        if short {
+            self.short.get_or_insert_with(|| error.failure());
+        }
+        short
+    }
+
     /// The names in the inbox that are ours to look at, the oldest file first.
-    fn names(&self) -> Vec<OsString> {
-        let names = match disk::list(&self.layout.inbox()) {
+    fn names(&mut self) -> Vec<OsString> {
+        let inbox = self.layout.inbox();
+        let names = match store::at("list", &inbox, disk::list(&inbox)) {
             Ok(names) => names,
             Err(error) => {
-                tracing::error!("cannot list {}: {error}", self.layout.inbox().display());
+                if !self.note_shortage(&error) {
+                    tracing::error!("{error}");
+                }
                 return Vec::new();
             }
         };
@@ -196,6 +226,9 @@ impl Inbox {
         let shown = name.to_string_lossy().into_owned();
         let path = self.layout.inbox().join(name);
         let Some(judged) = self.judge(&path, &shown) else { return };
+        if self.is_held_back(&path, &judged) {
+            return;
+        }
         let origin = Origin::new(clock::new_id(), receipt_name(&shown));
         let claimed = self.layout.claim(origin.claim, &origin.name);
         if let Err(error) = store::rename(&path, &claimed) {
@@ -216,7 +249,9 @@ impl Inbox {
         if error.is_not_found() && !store::exists(path) {
             return;
         }
-        tracing::error!("{error}; trying again");
+        if !self.note_shortage(error) {
+            tracing::error!("{error}; trying again");
+        }
         if let Err(error) = store::make_missing(&[self.layout.local(), self.layout.claimed()]) {
             tracing::error!("{error}");
         }
@@ -236,8 +271,21 @@ impl Inbox {
             self.claimed.push(origin);
             return;
         };
+        if self.is_held_back(&path, &judged) {
+            self.claimed.push(origin);
+            return;
+        }
         inputs.push(Input::Dropped { origin, asked: judged.asked });
         self.unready.remove(&path);
+    }
+
+    /// Whether a file is not to be taken for now.
+    fn is_held_back(&mut self, path: &Path, judged: &Judged) -> bool {
+        let held_back = self.gate.is_shut() && !matches!(judged.asked, Ok(Command::Cancel { .. }));
+        if let Some(seen) = self.unready.get_mut(path) {
+            seen.held_back = held_back;
+        }
+        held_back
     }
 
     /// Decides about one file, or not yet: refusals, and commands whose writers cannot be known, wait until it has been
@@ -246,7 +294,9 @@ impl Inbox {
         let metadata = disk::link_metadata(path).ok()?;
         let shape = Shape::of(&metadata);
         let (quiet, senseless) = self.is_quiet(path, shape);
-        if senseless && !quiet {
+        if senseless && !quiet
+            || self.gate.is_shut() && self.unready.get(path).is_some_and(|seen| seen.held_back)
+        {
             return None;
         }
         let refused = |refusal: Refusal| quiet.then_some(Judged { asked: Err(refusal), shape, file: None });
@@ -257,7 +307,7 @@ impl Inbox {
             Ok(file) => file,
             // Somebody's lease on it is being broken: somebody writes.
             Err(error) if error.kind() == ErrorKind::WouldBlock => return self.written_to(path, shape),
-            Err(error) if error.is_not_found() => return None,
+            Err(error) if error.is_not_found() || self.note_shortage(&error) => return None,
             Err(error) => return refused(Refusal::new(Kind::Unreadable, error.to_string())),
         };
         if disk::look(&file).is_ok_and(|metadata| Shape::of(&metadata) != shape) {
@@ -269,7 +319,11 @@ impl Inbox {
             Writers::Unknown if !quiet => return None,
             Writers::Unknown | Writers::None => {}
         }
-        let asked = read_command(&file, name);
+        let asked = match read_command(&file, name) {
+            Ok(asked) => asked,
+            Err(error) if self.note_shortage(&error) => return None,
+            Err(error) => Err(Refusal::new(Kind::Unreadable, error.to_string())),
+        };
         if asked.is_err() && !quiet {
             self.unready.entry(path.to_owned()).and_modify(|seen| seen.senseless = true);
             return None;
@@ -280,7 +334,7 @@ impl Inbox {
     /// A file that somebody writes to is not quiet as long as it is open: it is looked at again when it is closed, and
     /// else now and then.
     fn written_to(&mut self, path: &Path, shape: Shape) -> Option<Judged> {
-        let unready = Unready { shape, since: clock::monotonic(), senseless: false };
+        let unready = Unready { shape, since: clock::monotonic(), senseless: false, held_back: false };
         self.unready.insert(path.to_owned(), unready);
         None
     }
@@ -288,7 +342,7 @@ impl Inbox {
     /// Whether the file has looked the same for as long as it takes to settle; and whether it is known to make no sense.
     fn is_quiet(&mut self, path: &Path, shape: Shape) -> (bool, bool) {
         let now = clock::monotonic();
-        let new = || Unready { shape, since: now, senseless: false };
+        let new = || Unready { shape, since: now, senseless: false, held_back: false };
         let seen = self.unready.entry(path.to_owned()).or_insert_with(new);
         if seen.shape != shape {
             *seen = new();
@@ -313,12 +367,24 @@ impl Shape {
     }
 }
 
-fn read_command(mut file: &File, name: &str) -> Result<Asked, Refusal> {
+/// Reads what a file asks for.
+fn read_command(mut file: &File, name: &str) -> Result<Result<Asked, Refusal>, store::StoreError> {
     let mut bytes = Vec::new();
     let read = Read::by_ref(&mut file).take(BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Refusal::new(Kind::Unreadable, error.to_string()))?;
+    store::at("read", Path::new(name), read)?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(Refusal::new(Kind::TooLarge, format!("more than {BYTES_MAX} bytes")));
+        return Ok(Err(Refusal::new(Kind::TooLarge, format!("more than {BYTES_MAX} bytes"))));
     }
-    command::parse(name, &bytes)
+    Ok(command::parse(name, &bytes))
+}
+
+/// Reads a claimed file once more, whose command could not be carried out; `None` when somebody removed it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_again(layout: &Layout, origin: &Origin) -> Result<Option<Asked>, store::StoreError> {
+    match store::open_dropped(&layout.claim(origin.claim, &origin.name)) {
+        Err(error) if error.is_not_found() => Ok(None),
+        opened => Ok(read_command(&opened?, &origin.name)?.ok()),
+    }
 }

@@ -4,6 +4,7 @@ use crate::command::Asked;
 use crate::event::Origin;
 use crate::id::RunId;
 use crate::refusal::Refusal;
+use crate::shortage::Shortage;
 
 /// One thing that happened. Each source is a thread of its own, named in `daemon`.
 #[derive(Debug)]
@@ -17,9 +18,18 @@ pub(crate) enum Input {
     /// A supervisor's process has ended; the number is the daemon's own for it.
     SupervisorGone(u64),
     /// The tree is on disk up to this line, or could not be brought there.
-    Checkpointed(Result<u64, String>),
+    Checkpointed(Result<u64, Failure>),
+    /// The inbox cannot be looked through for now.
+    Short(Failure),
     /// Something could not be made durable, and why.
     SyncFailed(String),
     /// Somebody asks the daemon to end.
     EndAsked,
+}
+
+/// What another thread could not do, in words, and whether that is for a shortage.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    pub(crate) shortage: Option<Shortage>,
 }

@@ -62,6 +62,7 @@ const NAMES: &[&str] = &[
     CHECKPOINT,
     TMP,
     CLAIMED,
+    RESERVE,
     DAEMON_RECORD,
     MENDED,
     KEEP,
@@ -110,6 +111,7 @@ const LOCAL: &str = ".local";
 const CHECKPOINT: &str = "checkpoint.json";
 const TMP: &str = "tmp";
 const CLAIMED: &str = "claimed";
+const RESERVE: &str = "reserve";
 const DAEMON_RECORD: &str = "daemon.json";
 const MENDED: &str = "mended";
 const KEEP: &str = ".keep";
@@ -336,6 +338,15 @@ impl Layout {
     /// The folder of what the repair of that id changed: the originals, at the paths that they had.
     pub(crate) fn mended(&self, repair: TaskId) -> PathBuf {
         self.local().join(MENDED).join(repair.to_string())
+    }
+
+    /// Room that is kept ready, see `reserve`.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.local().join(RESERVE)
+    }
+
+    pub(crate) fn reserved(&self, number: u32) -> PathBuf {
+        self.reserve().join(format!("{number:02}"))
     }
 
     pub(crate) fn daemon_record(&self) -> PathBuf {

@@ -4,8 +4,13 @@
 //! while appending is never retried into a success: after it the log takes nothing more, and its process must be
 //! started again to read what the disk really holds. No descriptor stays open between batches, since git may replace
 //! the file.
+//!
+//! One thing is no such error: a `write` for which there was no room. Nothing of the batch was synced then, so that nothing
+//! can have been promised, and no later sync can take for written what is not. What came of it is cut off again, which is
+//! looked at and synced; the log is what it was, and takes the next batch when there is room.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +19,9 @@ use serde::de::DeserializeOwned;
 
 use crate::disk;
 use crate::jsonl::{self, Line};
+use crate::layout::Layout;
 use crate::mutant;
+use crate::reserve;
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
@@ -27,13 +34,16 @@ pub(crate) enum LogError {
     Changed { path: PathBuf, expected: u64, found: u64 },
     #[error("{} takes nothing more since an earlier error", path.display())]
     Stopped { path: PathBuf },
+    /// The log is what it was before.
+    #[error("{0}")]
+    Short(StoreError),
 }
 
 impl LogError {
     /// What went wrong with the file, if that was it.
     pub(crate) fn store(&self) -> Option<&StoreError> {
         match self {
-            LogError::Store(error) => Some(error),
+            LogError::Store(error) | LogError::Short(error) => Some(error),
             LogError::Changed { .. } | LogError::Stopped { .. } => None,
         }
     }
@@ -102,7 +112,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     /// Makes the file if it is not there, and its entry durable, with those of all that lies beside it: so that a first
     /// line is on disk with its sync alone.
     pub(crate) fn enter(&mut self) -> Result<(), LogError> {
-        store::open_append(&self.path)?;
+        store::open_append(&self.path).map_err(short)?;
         store::sync_parent(&self.path)?;
         self.entered = true;
         Ok(())
@@ -111,7 +121,8 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     /// Appends `events` as one batch and returns them as lines.
     ///
     /// # Errors
-    /// Then nothing of the batch may be relied on, and the log takes nothing more.
+    /// [`LogError::Short`] when there was no room: nothing of the batch is there. With any other nothing of the batch may be
+    /// relied on, and the log takes nothing more.
     pub(crate) fn append(
         &mut self,
         at: Timestamp,
@@ -127,24 +138,52 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         if self.stopped {
             return Err(LogError::Stopped { path: self.path.clone() });
         }
-        self.stopped = true;
-        self.write(&bytes, durability)?;
-        self.stopped = false;
+        let written = self.write(&bytes, durability);
+        self.stopped = !matches!(written, Ok(()) | Err(LogError::Short(_)));
+        written?;
         self.last_seq += lines.len() as u64;
         self.bytes += bytes.len() as u64;
         Ok(lines)
     }
 
+    /// Appends what must not wait for room, durably: where there is none, some of the reserve is given up for it.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub(crate) fn append_with_reserve(
+        &mut self,
+        layout: &Layout,
+        at: Timestamp,
+        events: Vec<E>,
+    ) -> Result<Vec<Line<E>>, LogError>
+    where
+        E: Clone,
+    {
+        // Others may use what becomes free.
+        const FILES_MAX: u32 = 4;
+        for _ in 0..FILES_MAX {
+            match self.append(at, events.clone(), Durability::Durable) {
+                Err(LogError::Short(error)) if error.wants_room() && reserve::give_up(layout) => {}
+                done => return done,
+            }
+        }
+        self.append(at, events, Durability::Durable)
+    }
+
     fn write(&mut self, bytes: &[u8], durability: Durability) -> Result<(), LogError> {
-        let mut file = store::open_append(&self.path)?;
+        let mut file = store::open_append(&self.path).map_err(short)?;
         let found = store::at("look at", &self.path, disk::look(&file))?.bytes;
         if found != self.bytes {
             return Err(LogError::Changed { path: self.path.clone(), expected: self.bytes, found });
         }
-        if let Err(error) = file.write_all(bytes) {
-            // What is cut here would be cut at the next opening anyway; that it may fail changes nothing.
-            let _ = file.set_len(self.bytes);
-            return store::at("append to", &self.path, Err(error)).map_err(LogError::Store);
+        if let Err(error) = store::at("append to", &self.path, file.write_all(bytes)) {
+            let cut = self.cut_back(&file);
+            // Of any other error nobody knows what it has done; what is cut then would be cut at the next opening too.
+            return Err(if error.shortage().is_some() {
+                cut.err().map_or(LogError::Short(error), LogError::Store)
+            } else {
+                LogError::Store(error)
+            });
         }
         if durability == Durability::Durable && !mutant::NO_LOG_SYNC {
             store::at("sync", &self.path, file.sync_data())?;
@@ -154,6 +193,17 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
             }
         }
         Ok(())
+    }
+
+    /// Takes back what a failed write has left.
+    fn cut_back(&self, file: &File) -> Result<(), StoreError> {
+        store::at("cut", &self.path, file.set_len(self.bytes))?;
+        let left = store::at("look at", &self.path, file.metadata())?.len();
+        if left != self.bytes {
+            let reason = format!("{left} bytes are left of it, and {} were to be", self.bytes);
+            return store::at("cut", &self.path, Err(io::Error::other(reason)));
+        }
+        store::at("sync", &self.path, file.sync_data())
     }
 
     pub(crate) fn last_seq(&self) -> u64 {
@@ -175,6 +225,11 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         store::sync_parent(segment)?;
         Ok(())
     }
+}
+
+/// An error before anything was written.
+fn short(error: StoreError) -> LogError {
+    if error.shortage().is_some() { LogError::Short(error) } else { LogError::Store(error) }
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn event() -> impl Strategy<Value = Event> {
     let refused = (origin(), text(), option::of(text()), option::of(text())).prop_map(
         |(command, message, path, hint)| Event::Refused {
             command,
-            refusal: Refusal { kind: Kind::NotFound, message, path, hint }.clipped(),
+            refusal: Refusal { kind: Kind::NotFound, message, path, hint, for_now: None }.clipped(),
         },
     );
     let started = vec(text(), 0..3).prop_map(|repaired| Event::DaemonStarted {

@@ -94,7 +94,7 @@ impl Queues {
 
     /// Adds a task, or replaces what is known of it.
     pub(crate) fn insert(&mut self, task: TaskId, live: Live) {
-        self.remove(task);
+        self.forget(task);
         self.index(&live.spec.queue.clone(), task, &live.state, true);
         if !live.state.is_ended() {
             self.tasks.insert(task, live);
@@ -111,7 +111,8 @@ impl Queues {
         if state.is_ended() { self.tasks.remove(&task) } else { None }
     }
 
-    fn remove(&mut self, task: TaskId) {
+    /// Forgets a task, as if it had never been.
+    pub(crate) fn forget(&mut self, task: TaskId) {
         if let Some(live) = self.tasks.remove(&task) {
             self.index(&live.spec.queue, task, &live.state, false);
         }

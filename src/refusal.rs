@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::jsonl;
+use crate::shortage::Shortage;
 
 /// A refusal: what kind, in words, where in the file, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub(crate) struct Refusal {
     pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) hint: Option<String>,
+    /// It would be refused for a shortage only, which no file is: it is judged again when there is room.
+    #[serde(skip)]
+    pub(crate) for_now: Option<Shortage>,
 }
 
 /// The kinds of refusal; programs may rely on these names.
@@ -53,11 +57,15 @@ pub(crate) enum Kind {
 
 impl Refusal {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Refusal {
-        Refusal { kind, message: message.into(), path: None, hint: None }
+        Refusal { kind, message: message.into(), path: None, hint: None, for_now: None }
     }
 
     pub(crate) fn at(self, path: impl Into<String>) -> Refusal {
         Refusal { path: Some(path.into()), ..self }
+    }
+
+    pub(crate) fn for_now(self, shortage: Option<Shortage>) -> Refusal {
+        Refusal { for_now: shortage, ..self }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Refusal {
@@ -74,6 +82,7 @@ impl Refusal {
             message: clip(self.message),
             path: self.path.map(clip),
             hint: self.hint.map(clip),
+            for_now: self.for_now,
         }
     }
 

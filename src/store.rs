@@ -3,6 +3,8 @@
 //! Two strengths. [`replace`] is durable when it returns: written aside, synced, renamed, folder synced. [`draw`] only
 //! never shows a torn file to a reader while the machine is up: for pictures that a log can draw again.
 
+mod failure;
+
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,37 +15,15 @@ use crate::disk::{self, Create, How};
 use crate::layout::Layout;
 use crate::mutant;
 use crate::process;
+use crate::shortage::Room;
 
 pub(crate) use crate::disk::File;
 
-/// A failed file operation: what was tried, where, and what the system said.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
-pub(crate) struct StoreError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
+pub(crate) use failure::{StoreError, at, shortage};
 
-impl StoreError {
-    pub(crate) fn kind(&self) -> io::ErrorKind {
-        self.source.kind()
-    }
-
-    /// Whether something could not be made durable. Trying that again may succeed and mean nothing: the system then takes
-    /// for written what is not.
-    pub(crate) fn is_failed_sync(&self) -> bool {
-        self.action.starts_with("sync")
-    }
-
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.kind() == io::ErrorKind::NotFound
-    }
-}
-
-/// Gives an [`io::Result`] the action and the path that its error must name.
-pub(crate) fn at<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
-    result.map_err(|source| StoreError { action, path: path.to_owned(), source })
+/// How much room there is on the file system of `path`; `None` when it does not tell.
+pub(crate) fn room(path: &Path) -> Option<Room> {
+    disk::room(path).ok().map(|(bytes, inodes)| Room { bytes, inodes })
 }
 
 /// Replaces the record at `path`, durably: after return both content and name survive a power cut.
@@ -91,6 +71,30 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<File, S
     let mut file = at("create", path, disk::open(path, How::WRITE.creating(Create::Always(mode))))?;
     at("write", path, file.write_all(bytes))?;
     Ok(file)
+}
+
+/// Creates a file that holds `len` bytes of the disk, whatever they are; none when there is not so much room.
+pub(crate) fn create_filled(path: &Path, len: u64) -> Result<(), StoreError> {
+    let mut file = create_new(path, b"", 0o600)?;
+    let filled = match disk::allocate(&file, len) {
+        // A file system that promises no blocks has to be given bytes, and such that it can not pack.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let chunks = (0..len).step_by(16);
+            chunks.into_iter().try_for_each(|_| file.write_all(uuid::Uuid::new_v4().as_bytes()))
+        }
+        done => done,
+    };
+    at("allocate", path, filled).inspect_err(|_| discard(path))
+}
+
+/// The length of a plain file; `None` when there is none.
+pub(crate) fn bytes_of(path: &Path) -> Option<u64> {
+    disk::link_metadata(path).ok().filter(disk::Metadata::is_file).map(|meta| meta.bytes)
+}
+
+/// Removes a file; tells whether it was us who did.
+pub(crate) fn removes(path: &Path) -> bool {
+    disk::remove_file(path).is_ok()
 }
 
 /// Creates a file that must not exist yet, readable by others, with `parts` one after the other; its content is durable.

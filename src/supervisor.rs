@@ -46,6 +46,8 @@ const HAD_BEGUN: u8 = 100;
 
 /// How long to wait before the first line is tried to be taken back again.
 const TAKE_BACK_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait for room to begin a run before it is tried again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a supervisor cannot begin a run.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,27 @@ pub(crate) enum SupervisorError {
     Log(#[from] LogError),
     #[error("{} is no assignment: {reason}", path.display())]
     Assignment { path: PathBuf, reason: String },
+}
+
+impl SupervisorError {
+    /// Whether there was no room, or the like, and nothing has changed.
+    fn is_shortage(&self) -> bool {
+        match self {
+            SupervisorError::Store(error) | SupervisorError::Log(LogError::Short(error)) => {
+                error.shortage().is_some()
+            }
+            SupervisorError::Log(_) | SupervisorError::Assignment { .. } => false,
+        }
+    }
+
+    /// Whether a file of the reserve may help.
+    fn wants_room(&self) -> bool {
+        match self {
+            SupervisorError::Store(error) => error.wants_room(),
+            SupervisorError::Log(error) => error.store().is_some_and(StoreError::wants_room),
+            SupervisorError::Assignment { .. } => false,
+        }
+    }
 }
 
 /// Carries out the run in `run_dir`; without one, the runs whose directories come on stdin, each ended by NUL, and tells
@@ -121,18 +144,33 @@ fn supervise(
     ahead: Option<Ahead>,
     umask: RawMode,
 ) -> Result<bool, SupervisorError> {
-    let Some(mut supervisor) = Supervisor::take(paths, umask)? else { return Ok(false) };
+    let Some(mut supervisor) = Supervisor::take(paths, wake, umask)? else { return Ok(false) };
     supervisor.ahead = ahead;
     supervisor.live(wake);
     wake.stop_listening();
     Ok(true)
 }
 
+/// Tries what comes before a run's first line until there is room for it: a run is not given up for a shortage, nor begun
+/// with what was kept for the ends of others. Who wants us to end meanwhile is heard.
+fn held_up<T>(
+    wake: &mut Wake,
+    mut step: impl FnMut() -> Result<T, SupervisorError>,
+) -> Result<T, SupervisorError> {
+    loop {
+        match step() {
+            Err(error) if error.is_shortage() && !wake.end_was_asked() => wake::pause(BEGIN_AGAIN),
+            done => return done,
+        }
+    }
+}
+
 /// Takes the run's first line back when it could not be made durable: whoever reads it would take the run for lost,
 /// though no agent was started. Without it the run can begin again. Tried for as long as it takes, or the folder is there.
 fn take_back(layout: &Layout, paths: &RunLayout, error: &SupervisorError) {
-    // What somebody else wrote to the log is not ours to remove.
-    if matches!(error, SupervisorError::Log(LogError::Changed { .. })) {
+    // What somebody else wrote to the log is not ours to remove; and for want of room nothing was written.
+    let is_changed = matches!(error, SupervisorError::Log(LogError::Changed { .. }));
+    if is_changed || error.is_shortage() {
         return;
     }
     while store::exists(&paths.lock()) && store::replace(layout, &paths.log(), b"").is_err() {
@@ -181,6 +219,8 @@ struct Supervisor {
     last_command: u64,
     /// The control group that holds the agent, where there can be one.
     cgroup: Option<PathBuf>,
+    /// Whether some lines are not in the log's file, which takes no others then.
+    behind: bool,
     finished: bool,
 }
 
@@ -189,19 +229,23 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the run could not be begun.
-    fn take(paths: &RunLayout, umask: RawMode) -> Result<Option<Supervisor>, SupervisorError> {
+    fn take(
+        paths: &RunLayout,
+        wake: &mut Wake,
+        umask: RawMode,
+    ) -> Result<Option<Supervisor>, SupervisorError> {
         // Waits: whoever looked whether the lock is held has it for an instant.
-        let run_lock = lock::wait_exclusive(&paths.lock())?;
-        let opened = Log::open(&paths.log(), 0)?;
+        let run_lock = held_up(wake, || Ok(lock::wait_exclusive(&paths.lock())?))?;
+        let opened = held_up(wake, || Ok(Log::open(&paths.log(), 0)?))?;
         // Whatever its lines say, or if they can be read at all: it begins behind its first line, and never twice.
         if opened.log.last_seq() > 0 {
             // Who began it may have been killed between writing and syncing; and that it is over is said next.
             store::sync_file(&paths.log())?;
             return Ok(None);
         }
-        let assignment = read_assignment(&paths.task())?;
+        let assignment = held_up(wake, || read_assignment(&paths.task()))?;
         let mut supervisor = Supervisor::new(paths, run_lock, assignment, opened.log, umask);
-        let begun = supervisor.begin();
+        let begun = held_up(wake, || supervisor.begin());
         begun.inspect_err(|error| take_back(&supervisor.layout, paths, error))?;
         Ok(Some(supervisor))
     }
@@ -243,11 +287,15 @@ impl Supervisor {
             error: None,
             last_command: 0,
             cgroup: None,
+            behind: false,
             finished: false,
         }
     }
 
     /// Writes the line after which this attempt can never begin again.
+    ///
+    /// # Errors
+    /// For want of room nothing is written; else see [`take_back`].
     fn begin(&mut self) -> Result<(), SupervisorError> {
         self.cgroup = cgroup::make(self.run());
         let started = record::Event::Started {

@@ -8,12 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 28] = [
+const DECIDING: [&str; 29] = [
     "id",
     "time",
     "digest",
     "layout",
     "outcome",
+    "shortage",
     "refusal",
     "misfit",
     "json",

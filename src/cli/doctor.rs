@@ -18,6 +18,8 @@ use crate::layout::Layout;
 use crate::lease::{self, Writers};
 use crate::lock;
 use crate::queue;
+use crate::reserve;
+use crate::shortage::Room;
 use crate::spool::{self, Spool};
 use crate::store;
 
@@ -97,6 +99,7 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     for (what, path) in [("the spool", layout.root()), ("the state directory", nearest(&state))] {
         findings.push(check_file_system(what, path));
     }
+    findings.extend(check_room(layout));
     findings.push(check_locks(layout));
     findings.push(check_leases(layout));
     findings.extend(spool.settings.directory.as_deref().map(check_directory));
@@ -208,6 +211,22 @@ fn file_system(magic: u64) -> (String, Option<&'static str>) {
         _ => return (format!("a file system with the number {magic:#x}"), None),
     };
     (name.to_owned(), trouble)
+}
+
+/// Whether the daemon has room to admit and start, and the reserve for when it has none.
+fn check_room(layout: &Layout) -> Option<Finding> {
+    let room = store::room(layout.root())?;
+    let whole = reserve::is_whole(layout);
+    let kept = if whole { 0 } else { u64::from(reserve::FILES) * reserve::FILE_BYTES };
+    let left = Room { bytes: room.bytes.saturating_sub(kept), ..room };
+    let inodes = room.inodes.map(|free| format!(" and {free} files")).unwrap_or_default();
+    let free = format!("{} bytes{inodes} are free for the spool", room.bytes);
+    if left.is_enough() {
+        return Some(ok(free));
+    }
+    let reserve = if whole { "" } else { ", and the reserve is not whole" };
+    let fix = format!("{}: {} bytes are needed", left.lack().way_out(), kept + Room::NEEDED.bytes);
+    Some(fail(format!("only {free}{reserve}: nothing is admitted or started for want of room"), fix))
 }
 
 /// Whether a lock that is held is seen, and one that has ended is not.

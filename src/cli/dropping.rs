@@ -1,6 +1,6 @@
 //! Dropping a command file into the inbox, as every verb does that changes something.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::clock;
 use crate::command;
 use crate::layout::Layout;
 use crate::mutant;
-use crate::store;
+use crate::store::{self, StoreError};
 
 /// A dropped command.
 pub(super) struct Dropped {
@@ -23,14 +23,19 @@ pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, Cl
     let name = format!("{}.json", clock::new_id());
     command::parse(&name, &bytes).map_err(CliError::Unsendable)?;
     let (aside, path): (PathBuf, PathBuf) = (layout.dropping(&name), layout.dropped(&name));
-    let file = store::create_new(&aside, &bytes, 0o600)?;
-    if mutant::PUBLISH_BEFORE_SYNC {
-        store::rename(&aside, &path)?;
-        store::at("sync", &path, file.sync_all())?;
-    } else {
-        store::at("sync", &aside, file.sync_all())?;
-        store::rename(&aside, &path)?;
-    }
+    // Nothing is promised, so nothing may stay behind.
+    write(&aside, &path, &bytes).inspect_err(|_| drop(store::remove(&aside)))?;
     store::sync_parent(&path)?;
     Ok(Dropped { name })
+}
+
+/// Writes the file under a name that the daemon leaves alone, and then gives it its own.
+fn write(aside: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let file = store::create_new(aside, bytes, 0o600)?;
+    if mutant::PUBLISH_BEFORE_SYNC {
+        store::rename(aside, path)?;
+        return store::at("sync", path, file.sync_all());
+    }
+    store::at("sync", aside, file.sync_all())?;
+    store::rename(aside, path)
 }

@@ -6,11 +6,12 @@ use super::find::{self, Found, Place};
 use super::{Answer, CliError, Context, print, print_json, shown};
 use crate::clock;
 use crate::command;
-use crate::daemon::{self, DaemonRecord};
+use crate::daemon::{self, DaemonRecord, Short};
 use crate::id::Name;
 use crate::layout::{self, Layout};
 use crate::lock;
 use crate::queue;
+use crate::shortage::Room;
 use crate::store::{self, StoreError};
 
 /// Tell whether a daemon runs, what waits, and what is wrong; exit with 0 when a daemon runs and nothing is wrong
@@ -24,6 +25,8 @@ struct Status {
     queues: Vec<QueueStatus>,
     inbox: usize,
     refused_today: usize,
+    /// On the spool's file system.
+    room: Option<Room>,
     /// Files where only tasks and commands belong, and that are none.
     strays: Vec<String>,
 }
@@ -68,6 +71,7 @@ impl Status {
             inbox: waiting + store::names(&layout.claimed())?.len(),
             // Beside each refused file lies the reason.
             refused_today: refused.len().div_ceil(2),
+            room: store::room(layout.root()),
             strays,
         })
     }
@@ -76,15 +80,38 @@ impl Status {
         self.record.as_ref()?.stopped.as_deref()
     }
 
+    /// What the daemon waits for, as long as it runs.
+    fn short(&self) -> Option<&Short> {
+        self.record.as_ref().filter(|_| self.runs)?.short.as_ref()
+    }
+
     fn is_well(&self) -> bool {
         let queues_are = self.queues.iter().all(|queue| queue.error.is_none());
-        self.runs && self.stopped().is_none() && queues_are && self.strays.is_empty()
+        self.runs
+            && self.stopped().is_none()
+            && self.short().is_none()
+            && queues_are
+            && self.strays.is_empty()
+    }
+
+    /// How much room the daemon waits for, and how much there is.
+    fn missing(&self, short: &Short) -> String {
+        let parts = [
+            (short.needed_bytes, self.room.map(|room| room.bytes), "bytes"),
+            (short.needed_inodes, self.room.and_then(|room| room.inodes), "files"),
+        ];
+        let part = |(needed, free, what): (Option<u64>, Option<u64>, &str)| {
+            Some(format!("; {} {what} must be free, the reserve included, and {} are", needed?, free?))
+        };
+        parts.into_iter().filter_map(part).collect()
     }
 
     fn value(&self) -> Value {
         let queues: Vec<Value> = self.queues.iter().map(QueueStatus::value).collect();
         json!({
-            "daemon": {"running": self.runs, "record": self.record},
+            "daemon": {"running": self.runs, "record": self.record, "short": self.short()},
+            "free_bytes": self.room.map(|room| room.bytes),
+            "free_inodes": self.room.and_then(|room| room.inodes),
             "queues": queues,
             "inbox": self.inbox,
             "refused_today": self.refused_today,
@@ -106,6 +133,14 @@ impl Status {
         });
         if let Some(reason) = self.stopped() {
             out.push_str(&format!("stopped  {reason}\n"));
+        }
+        if let Some(short) = self.short() {
+            let age = shown::age(short.since, clock::now());
+            out.push_str(&format!("short    for {age}, {}: {}\n", short.of.words(), short.message));
+            out.push_str(&format!(
+                "         nothing is admitted or started, what runs goes on{}\n",
+                self.missing(short)
+            ));
         }
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
         let rows: Vec<Vec<String>> = self.queues.iter().map(QueueStatus::cells).collect();

@@ -10,6 +10,7 @@ use crate::digest;
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
 use crate::git;
 use crate::id::{Name, RunId, TaskId};
+use crate::input::Failure;
 use crate::jsonl::{self, Line};
 use crate::layout::{self, ENDED_FOLDERS};
 use crate::lock;
@@ -25,6 +26,7 @@ use crate::workspace::Kind;
 
 use super::Daemon;
 use super::batch::{Decision, Told};
+use super::short::unreadable;
 
 /// How much of the reason of a cancel is kept.
 const REASON_BYTES_MAX: usize = 4 * 1024;
@@ -37,6 +39,12 @@ impl Daemon {
             Ok(event) => {
                 self.batch.extend(event.map(|event| Decision { event, effects: vec![], before: None }));
                 self.note_key(&origin);
+            }
+            // Nothing is refused for what is over in a while.
+            Err(refusal) if refusal.for_now.is_some() => {
+                self.note_shortage(refusal.for_now, &refusal.message);
+                origin.key = None;
+                self.postpone(origin);
             }
             Err(refusal) => {
                 // What was refused may be asked for again under the same key.
@@ -98,9 +106,8 @@ impl Daemon {
         let state = if held { State::Held { rank, attempts: 0 } } else { State::Ready { rank, attempts: 0 } };
         let spec = Arc::new(spec);
         let spec_text = self.spec_text(&spec);
-        self.note_failed_sync(spec_text.as_ref().err());
-        let spec_text =
-            spec_text.map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()))?;
+        self.note_trouble(spec_text.as_ref().err());
+        let spec_text = spec_text.map_err(|error| unreadable(&error))?;
         let event = Event::Submitted { task, state: state.clone(), spec: spec_text, command: origin.clone() };
         let spec_seq = self.log.last_seq() + self.batch.len() as u64 + 1;
         self.queues.insert(task, Live { state: state.clone(), spec, spec_seq });
@@ -149,17 +156,14 @@ impl Daemon {
         if let Some(live) = self.queues.task(task) {
             return Ok(Some(Arc::clone(&live.spec)));
         }
-        let unreadable = |error: String| Refusal::new(refusal::Kind::Unreadable, error);
         for queue in self.queues.names() {
             for folder in ENDED_FOLDERS {
                 let path = self.layout.ended_task(&queue, folder, task);
-                if let Some(bytes) =
-                    store::read_if_there(&path).map_err(|error| unreadable(error.to_string()))?
-                {
-                    let spec = serde_json::from_slice(&bytes);
-                    return spec
-                        .map(Some)
-                        .map_err(|error| unreadable(format!("{}: {error}", path.display())));
+                if let Some(bytes) = store::read_if_there(&path).map_err(|error| unreadable(&error))? {
+                    let unreadable = |error: serde_json::Error| {
+                        Refusal::new(refusal::Kind::Unreadable, format!("{}: {error}", path.display()))
+                    };
+                    return serde_json::from_slice(&bytes).map(Some).map_err(unreadable);
                 }
             }
         }
@@ -171,9 +175,9 @@ impl Daemon {
             return Ok(());
         }
         if store::exists(&self.layout.queue(queue)) {
-            return self
-                .open_queue(queue)
-                .map_err(|error| Refusal::new(refusal::Kind::Unreadable, error.to_string()));
+            return self.open_queue(queue).map_err(|error| {
+                Refusal::new(refusal::Kind::Unreadable, error.to_string()).for_now(error.shortage())
+            });
         }
         let names = self.queues.names();
         let known: Vec<&str> = names.iter().map(Name::as_str).collect();
@@ -188,15 +192,17 @@ impl Daemon {
             return Ok(());
         }
         let name = agent_of(spec);
-        self.profile(&name).map(drop).map_err(|why| agent::no_profile(&name, &why))
+        let refusal = |why: Failure| agent::no_profile(&name, &why.why).for_now(why.shortage);
+        self.profile(&name).map(drop).map_err(refusal)
     }
 
     /// Reads the profile of an agent, or says in words why that cannot be.
-    pub(super) fn profile(&self, name: &Name) -> Result<agent::Profile, String> {
+    pub(super) fn profile(&self, name: &Name) -> Result<agent::Profile, Failure> {
         let path = self.layout.agent(name);
-        let bytes = store::read_if_small(&path, BYTES_MAX).map_err(|error| error.to_string())?;
-        let bytes = bytes.ok_or_else(|| format!("{} is not there", path.display()))?;
-        agent::parse(&bytes).map_err(|refusal| format!("{}: {refusal}", path.display()))
+        let bytes = store::read_if_small(&path, BYTES_MAX).map_err(|error| error.failure())?;
+        let failed = |why: String| Failure { why: format!("{}{why}", path.display()), shortage: None };
+        let bytes = bytes.ok_or_else(|| failed(" is not there".to_owned()))?;
+        agent::parse(&bytes).map_err(|refusal| failed(format!(": {refusal}")))
     }
 
     /// Moves the task that `target` names by one event, or answers that nothing had to be moved.
@@ -305,9 +311,9 @@ impl Daemon {
                 Refusal::new(refusal::Kind::NotPermitted, "no live run has this token").at("$.token");
             return Err(refusal.hint("a run's token is in its environment, and ends with the run"));
         };
-        let unreadable = |error: StoreError| Refusal::new(refusal::Kind::Unreadable, error.to_string());
+        let unreadable = |error: StoreError| unreadable(&error);
         let passed_on = self.pass_on(run, origin, &ToRun::Note { text, summary, session });
-        self.note_failed_sync(passed_on.as_ref().err());
+        self.note_trouble(passed_on.as_ref().err());
         let number = passed_on.map_err(unreadable)?;
         if self.is_unheard(run, number).map_err(unreadable)? {
             store::remove(&self.layout.run(run).command(number, "note")).map_err(unreadable)?;

@@ -4,12 +4,12 @@ use crate::clock;
 use crate::event::{By, Event, Origin};
 use crate::id::TaskId;
 use crate::jsonl::Line;
-use crate::log::Durability;
+use crate::log::{Durability, LogError};
 use crate::outcome::Evidence;
 use crate::store::StoreError;
 use crate::task::{self, Effect, State};
 
-use super::{Daemon, DaemonError, LINES_BEFORE_CHECKPOINT, QUIET, SEGMENT_BYTES};
+use super::{Daemon, DaemonError, LINES_BEFORE_CHECKPOINT, QUIET, SEGMENT_BYTES, short};
 
 /// One decision: a line for the log, and what to do once that is durable.
 pub(super) struct Decision {
@@ -48,10 +48,23 @@ impl Daemon {
         while !self.batch.is_empty() {
             self.seal_when_due();
             self.stop_if_sync_failed()?;
+            let owed = self.batch.iter().any(|decision| short::is_owed(&decision.event));
+            if self.is_short() && !owed {
+                break;
+            }
             let batch = std::mem::take(&mut self.batch);
             let events = batch.iter().map(|decision| decision.event.clone()).collect();
-            let lines = match self.log.append(clock::now(), events, Durability::Durable) {
+            let appended = match owed {
+                true => self.log.append_with_reserve(&self.layout, clock::now(), events),
+                false => self.log.append(clock::now(), events, Durability::Durable),
+            };
+            let lines = match appended {
                 Ok(lines) => lines,
+                Err(LogError::Short(error)) => {
+                    self.note_shortage(error.shortage(), &error.to_string());
+                    self.undo(batch);
+                    break;
+                }
                 Err(error) => return self.stop_admission(error.to_string()),
             };
             for (decision, line) in batch.iter().zip(&lines) {
@@ -65,7 +78,9 @@ impl Daemon {
             for (task, _) in
                 lines.iter().filter_map(|line| line.event.state()).filter(|(_, state)| state.is_ended())
             {
-                self.ended.remove(&task);
+                if !self.undone.contains_key(&task) {
+                    self.ended.remove(&task);
+                }
             }
             self.quiet_at = clock::monotonic() + QUIET;
             if self.checkpoint_is_due(LINES_BEFORE_CHECKPOINT) {
@@ -76,11 +91,14 @@ impl Daemon {
         self.stop_if_sync_failed()
     }
 
-    /// Takes note of what could not be done, if it was a sync.
-    pub(super) fn note_failed_sync(&mut self, error: Option<&StoreError>) {
-        if let Some(error) = error.filter(|error| error.is_failed_sync()) {
+    /// Takes note of what could not be done, if it was a sync, or for a shortage. Tells whether there is one, of which
+    /// people are told once.
+    pub(super) fn note_trouble(&mut self, error: Option<&StoreError>) -> bool {
+        let Some(error) = error else { return false };
+        if error.is_failed_sync() {
             self.failed_sync.get_or_insert_with(|| error.to_string());
         }
+        self.note_shortage(error.shortage(), &error.to_string())
     }
 
     /// What was to be synced may be lost, and no later sync would say so: the next daemon writes it anew.
@@ -113,9 +131,10 @@ impl Daemon {
             return;
         }
         let segment = self.layout.segment(&self.host, &last_day, self.log.last_seq());
-        if let Err(error) = self.log.seal(&segment) {
+        if let Err(error) = self.log.seal(&segment)
+            && !self.note_trouble(error.store())
+        {
             tracing::error!("the log is not sealed and goes on: {error}");
-            self.note_failed_sync(error.store());
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn run(layout: &Layout, jobs: &Receiver<Job>, inputs: &Sender<Input>)
                 let _ = inputs.send(Input::SyncFailed(error.to_string()));
                 return Err(error);
             }
-            result => result.map(|()| seq).map_err(|error| error.to_string()),
+            result => result.map(|()| seq).map_err(|error| error.failure()),
         };
         // Nobody listens any more when this is the last one.
         let _ = inputs.send(Input::Checkpointed(result));

@@ -45,10 +45,13 @@ impl Daemon {
         self.do_undone();
         for queue in self.queues.names() {
             self.read_settings(&queue);
-            if let Err(error) = self.look_at_queue(&queue) {
+            if let Err(error) = self.look_at_queue(&queue)
+                && !self.note_trouble(Some(&error))
+            {
                 tracing::error!("queue {queue}: {error}");
             }
         }
+        self.look_at_reserve();
         let end = clock::monotonic();
         self.looked_for = begin.until(end);
         self.look_at = end + RESCAN_EVERY;
@@ -70,11 +73,13 @@ impl Daemon {
         let was_missing = mended.as_ref().is_ok_and(|missing| *missing);
         // What we say of ourselves went with `.local/`.
         let told = match mended {
-            Ok(true) => store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record)),
+            Ok(true) => self.record.draw(&self.layout),
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
-        if let Err(error) = told {
+        if let Err(error) = told
+            && !self.note_trouble(Some(&error))
+        {
             tracing::error!("{error}");
         }
         let now = clock::monotonic();
@@ -130,7 +135,7 @@ impl Daemon {
                     self.remove_copies(queue, task, Some(place), &places)
                 }
                 Some(places) => self.moved_by_hand(task, place, &places),
-                None if self.undone.contains(&task)
+                None if self.undone.contains_key(&task)
                     || self.is_in_place(task)
                     || self.is_brought_back(queue, task, place)? => {}
                 None => {

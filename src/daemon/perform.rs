@@ -9,6 +9,7 @@ use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::Line;
 use crate::picture;
 use crate::receipt;
+use crate::reserve;
 use crate::spec::Spec;
 use crate::spool;
 use crate::store::{self, StoreError};
@@ -18,9 +19,12 @@ use super::Daemon;
 
 impl Daemon {
     pub(super) fn perform(&mut self, task: TaskId, state: &State, before: Option<&State>, effect: Effect) {
+        let layout = self.layout.clone();
         let done = match effect {
-            Effect::Place => self.place(task, state, before),
-            Effect::AskCancel { attempt } => self.ask_cancel(RunId { task, attempt }),
+            Effect::Place => reserve::spend(&layout, || self.place(task, state, before)),
+            Effect::AskCancel { attempt } => {
+                reserve::spend(&layout, || self.ask_cancel(RunId { task, attempt }))
+            }
             Effect::Supervise { .. } => {
                 self.look_at_run(task);
                 Ok(())
@@ -28,22 +32,27 @@ impl Daemon {
         };
         if let Err(error) = done {
             // Tried again when the queues are looked through, and by the next start, which owes the same.
-            tracing::error!("task {task}: {error}");
-            self.note_failed_sync(Some(&error));
-            self.undone.insert(task);
+            if !self.note_trouble(Some(&error)) {
+                tracing::error!("task {task}: {error}");
+            }
+            // Where its file lay at first.
+            self.undone.entry(task).or_insert_with(|| before.cloned());
         }
     }
 
-    /// Does again what could not be done for live tasks. What one that has ended still owes is done by the next start.
+    /// Does again what could not be done.
     pub(super) fn do_undone(&mut self) {
         for line in std::mem::take(&mut self.unanswered) {
             self.answer(&line);
         }
-        for task in self.undone.clone() {
-            let Some(state) = self.queues.task(task).map(|live| live.state.clone()) else { continue };
-            self.undone.remove(&task);
+        for (task, before) in std::mem::take(&mut self.undone) {
+            let Some(live) = self.queues.task(task).or_else(|| self.ended.get(&task)) else { continue };
+            let state = live.state.clone();
             for effect in task::owed(&state) {
-                self.perform(task, &state, None, effect);
+                self.perform(task, &state, before.as_ref(), effect);
+            }
+            if state.is_ended() && !self.undone.contains_key(&task) {
+                self.ended.remove(&task);
             }
         }
     }
@@ -124,16 +133,18 @@ impl Daemon {
 
     /// Answers the command that a line is about: the receipt, and what becomes of the file.
     pub(super) fn answer(&mut self, line: &Line<Event>) {
-        match receipt::answer(&self.layout, line) {
+        let answered = || receipt::answer(&self.layout, line);
+        match reserve::spend(&self.layout, answered) {
             Ok(drawn) => {
                 self.forget_key(&line.event);
                 drawn.iter().for_each(|path| self.touch(Some(path)));
             }
             Err(error) => {
                 // As above.
-                let name = line.event.origin().map_or("a command", |origin| &origin.name);
-                tracing::error!("the answer to {name}: {error}");
-                self.note_failed_sync(Some(&error));
+                if !self.note_trouble(Some(&error)) {
+                    let name = line.event.origin().map_or("a command", |origin| &origin.name);
+                    tracing::error!("the answer to {name}: {error}");
+                }
                 self.unanswered.push(line.clone());
             }
         }

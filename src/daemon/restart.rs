@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event::{Event, Origin, SpecText};
 use crate::history;
 use crate::id::{Name, RunId, TaskId};
-use crate::inbox;
+use crate::inbox::{self, Gate};
 use crate::input::Input;
 use crate::jsonl::{self, Line};
 use crate::layout::{self, Layout};
@@ -23,6 +23,7 @@ use crate::log::Log;
 use crate::picture;
 use crate::process;
 use crate::queue::{Live, Queues};
+use crate::reserve;
 use crate::spec::Spec;
 use crate::spool::{self, Spool};
 use crate::store::{self, StoreError};
@@ -50,6 +51,7 @@ impl Daemon {
         spool: Spool,
         host: Name,
         inputs: Sender<Input>,
+        look_at_inbox: Sender<()>,
         checkpointer: Sender<checkpoint::Job>,
         watch: Watch,
     ) -> Result<(Daemon, Vec<Origin>), DaemonError> {
@@ -87,7 +89,7 @@ impl Daemon {
             start_again: Vec::new(),
             touched: std::collections::BTreeSet::new(),
             in_checkpoint: std::collections::BTreeSet::new(),
-            undone: HashSet::new(),
+            undone: HashMap::new(),
             failed_sync: None,
             keys: HashMap::new(),
             unanswered: Vec::new(),
@@ -95,6 +97,10 @@ impl Daemon {
             checkpointer,
             checkpointing: false,
             quiet_at: now,
+            gate: Gate::default(),
+            postponed: Vec::new(),
+            room_at: now,
+            look_at_inbox,
             watch,
             look_at: now,
             watch_again: now + RESCAN_EVERY,
@@ -138,7 +144,7 @@ impl Daemon {
         for message in &repaired {
             tracing::warn!("{message}");
         }
-        store::draw(&self.layout, &self.layout.daemon_record(), &spool::pretty(&self.record))?;
+        self.record.draw(&self.layout)?;
         let event =
             Event::DaemonStarted { pid: self.record.pid, version: self.record.version.clone(), repaired };
         self.batch.push(Decision { event, effects: vec![], before: None });
@@ -218,9 +224,10 @@ impl Daemon {
         let target = self.path_of(&spec.queue, task, &state);
         if !places.is_empty() {
             let bytes = spool::pretty(&spec);
-            self.make_dated(&folder_of(&target))?;
+            let layout = &self.layout;
+            reserve::spend_all(layout, || store::make_lasting_dir(&folder_of(&target)))?;
             if store::read_if_there(&target)?.is_none_or(|there| there != bytes) {
-                store::draw(&self.layout, &target, &bytes)?;
+                reserve::spend_all(layout, || store::draw(layout, &target, &bytes))?;
             }
             for place in places.iter().filter(|place| **place != target) {
                 store::remove(place)?;
@@ -246,7 +253,9 @@ impl Daemon {
 fn trust(layout: &Layout, host: &Name, ended_out_of_order: bool) -> Result<(), StoreError> {
     let now = layout.now(host);
     match store::read_if_there(&now)? {
-        Some(bytes) if ended_out_of_order => store::replace(layout, &now, &bytes),
+        Some(bytes) if ended_out_of_order => {
+            reserve::spend_all(layout, || store::replace(layout, &now, &bytes))
+        }
         Some(_) | None => store::sync_file(&now),
     }
 }

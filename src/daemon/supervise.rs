@@ -7,13 +7,16 @@ use crate::cgroup;
 use crate::clock;
 use crate::event::By;
 use crate::id::{RunId, TaskId};
+use crate::input::Failure;
 use crate::jsonl;
 use crate::lock::{self, Lock};
-use crate::log::{Durability, Log, LogError, Opened};
+use crate::log::{Log, LogError, Opened};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
 use crate::record::{self, Record};
 use crate::recovery::{self, Boot, Duty, Found, Logged};
+use crate::reserve;
+use crate::shortage::Shortage;
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task;
@@ -55,8 +58,11 @@ impl Daemon {
             }
         });
         if let Err(error) = done {
-            tracing::error!("run {run}: {error}; trying again");
-            self.note_failed_sync(error.store());
+            let told =
+                self.note_trouble(error.store()) || self.note_shortage(error.shortage(), &error.to_string());
+            if !told {
+                tracing::error!("run {run}: {error}; trying again");
+            }
             self.start_again.push((clock::monotonic() + START_AGAIN, task));
         }
     }
@@ -110,7 +116,7 @@ impl Daemon {
         let path = self.layout.run(run).record();
         let picture = spool::pretty(record);
         if store::read_if_there(&path)?.as_ref() != Some(&picture) {
-            store::draw(&self.layout, &path, &picture)?;
+            reserve::spend(&self.layout, || store::draw(&self.layout, &path, &picture))?;
         }
         self.touch(Some(&path));
         Ok(())
@@ -141,7 +147,11 @@ impl Daemon {
         self.make_run_dir(run)?;
         let assignment = match self.assignment(run) {
             Ok(assignment) => assignment,
-            Err(why) => return self.fail(run, why),
+            Err(failure) if self.note_shortage(failure.shortage, &failure.why) => {
+                self.start_again.push((clock::monotonic() + START_AGAIN, run.task));
+                return Ok(());
+            }
+            Err(failure) => return self.fail(run, failure.why),
         };
         store::draw(&self.layout, &paths.task(), &assignment.to_bytes())?;
         let serving = self.supervisor_for(paths.dir()).map_err(RunError::Start)?;
@@ -191,15 +201,17 @@ impl Daemon {
         let said =
             store::read_if_there(&self.layout.run(run).supervisor_error()).ok().flatten().unwrap_or_default();
         let message = format!("its supervisor could not begin it: {}", String::from_utf8_lossy(&said).trim());
-        if let Err(error) = self.fail(run, message) {
+        if let Err(error) = self.fail(run, message)
+            && !self.note_trouble(error.store())
+        {
             tracing::error!("run {run}: {error}");
-            self.note_failed_sync(error.store());
         }
     }
 
     /// What a run is about, frozen; or why it cannot be begun.
-    fn assignment(&self, run: RunId) -> Result<Assignment, String> {
-        let spec = self.spec_of(run.task).cloned().ok_or("the task is gone")?;
+    fn assignment(&self, run: RunId) -> Result<Assignment, Failure> {
+        let gone = || Failure { why: "the task is gone".to_owned(), shortage: None };
+        let spec = self.spec_of(run.task).cloned().ok_or_else(gone)?;
         let agent = match &spec.prompt {
             Some(_) => Some(self.profile(&agent_of(&spec))?),
             None => None,
@@ -283,7 +295,7 @@ impl Daemon {
             });
             let end = record::Event::Ended { outcome, evidence, delivered: None, error: None };
             let events = started.into_iter().chain(open).chain([end]).collect();
-            for line in log.append(clock::now(), events, Durability::Durable)? {
+            for line in log.append_with_reserve(&self.layout, clock::now(), events)? {
                 record = record::step(record, &line);
             }
         } else {
@@ -315,6 +327,14 @@ enum RunError {
 }
 
 impl RunError {
+    /// What there was too little of to start something, if that was it.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            RunError::Start(error) => store::shortage(error),
+            RunError::Store(_) | RunError::Log(_) => None,
+        }
+    }
+
     /// What went wrong with a file, if that was it.
     fn store(&self) -> Option<&StoreError> {
         match self {

@@ -9,8 +9,10 @@ use crate::clock;
 use crate::id::Name;
 use crate::layout::Layout;
 use crate::process;
+use crate::reserve;
+use crate::shortage::Shortage;
 use crate::spool;
-use crate::store;
+use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
 /// The record of a daemon.
@@ -23,6 +25,23 @@ pub(crate) struct DaemonRecord {
     /// Why nothing is admitted or started any more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) stopped: Option<String>,
+    /// Why nothing is admitted or started for now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) short: Option<Short>,
+}
+
+/// A shortage, as long as it lasts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Short {
+    pub(crate) of: Shortage,
+    pub(crate) since: Timestamp,
+    /// What could not be done.
+    pub(crate) message: String,
+    /// What must be free on the spool's file system, the reserve included, before the daemon goes on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) needed_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) needed_inodes: Option<u64>,
 }
 
 impl DaemonRecord {
@@ -34,6 +53,7 @@ impl DaemonRecord {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: clock::now(),
             stopped: None,
+            short: None,
         }
     }
 
@@ -41,7 +61,11 @@ impl DaemonRecord {
     pub(super) fn stop(&mut self, layout: &Layout, reason: String) {
         self.stopped = Some(reason);
         // Where this fails too, the record of its start tells that it did not end in order.
-        let _ = store::draw(layout, &layout.daemon_record(), &spool::pretty(self));
+        let _ = self.draw(layout);
+    }
+
+    pub(super) fn draw(&self, layout: &Layout) -> Result<(), StoreError> {
+        reserve::spend(layout, || store::draw(layout, &layout.daemon_record(), &spool::pretty(self)))
     }
 }
 

@@ -153,3 +153,20 @@ pub(crate) fn sync_file_system(_path: &Path) -> io::Result<()> {
     rustix::fs::sync();
     Ok(())
 }
+
+/// Gives a file `len` bytes of the disk; where the system has no such promise, it is unsupported.
+#[cfg(target_os = "linux")]
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn allocate(_file: &File, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// How much room there is on the file system of `path`: bytes, and files where it counts them.
+pub(crate) fn room(path: &Path) -> io::Result<(u64, Option<u64>)> {
+    let told = rustix::fs::statvfs(path)?;
+    Ok((told.f_bavail.saturating_mul(told.f_frsize), (told.f_files > 0).then_some(told.f_favail)))
+}

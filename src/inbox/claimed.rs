@@ -21,9 +21,14 @@ pub(crate) fn receipt_name(name: &str) -> String {
 /// through a while ago does not count. `is_decided` knows the claims that only lack their answer.
 pub(crate) fn is_taken(layout: &Layout, is_decided: impl Fn(TaskId) -> bool) -> bool {
     let waits = |names: Vec<String>| names.iter().any(|name| !command::is_in_the_making(name));
-    // Where this cannot be read nothing can be taken either.
-    let waiting = store::names(&layout.inbox()).is_ok_and(waits);
-    let claimed = claimed_files(layout).unwrap_or_default();
+    // Where this cannot be read nothing can be taken either, unless it can be read again in a moment.
+    let short = |error: &store::StoreError| error.shortage().is_some();
+    let waiting = store::names(&layout.inbox()).map_or_else(|error| short(&error), waits);
+    let claimed = match claimed_files(layout) {
+        Ok(claimed) => claimed,
+        Err(error) if short(&error) => return false,
+        Err(_) => Vec::new(),
+    };
     !waiting && claimed.iter().all(|origin| is_decided(origin.claim))
 }
 

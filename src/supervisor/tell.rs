@@ -9,6 +9,7 @@ use crate::log::{Durability, Log, LogError};
 use crate::outcome::Evidence;
 use crate::process::{self, Reaped};
 use crate::record::{self, Level};
+use crate::reserve;
 use crate::run::{self, Ending, Event, State};
 use crate::spool;
 use crate::store;
@@ -42,10 +43,18 @@ impl Supervisor {
     }
 
     /// Appends to the run's log; `run.json` follows with the next line that says how far the run is. What the log does
-    /// not take is kept and written with the end: no run dies of a full disk.
+    /// not take is kept and written with a later line, or the end: no run dies of a full disk.
     pub(super) fn note(&mut self, events: Vec<record::Event>) {
+        if self.behind {
+            let lines = self.numbered(events);
+            self.fold_in(lines);
+            // Where there is still no room, the next one says it too.
+            let _ = self.write_log();
+            return;
+        }
         let taken = self.log.append(clock::now(), events.clone(), Durability::Relaxed);
         let lines = taken.unwrap_or_else(|error| {
+            self.behind = true;
             self.tell_error(&error.to_string());
             self.numbered(events)
         });
@@ -55,6 +64,13 @@ impl Supervisor {
     /// Appends to the run's log, durably.
     pub(super) fn note_durably(&mut self, events: Vec<record::Event>) -> Result<(), LogError> {
         let lines = self.log.append(clock::now(), events, Durability::Durable)?;
+        self.fold_in(lines);
+        Ok(())
+    }
+
+    /// The same for the end, which gets some of the reserve.
+    fn note_end(&mut self, events: Vec<record::Event>) -> Result<(), LogError> {
+        let lines = self.log.append_with_reserve(&self.layout, clock::now(), events)?;
         self.fold_in(lines);
         Ok(())
     }
@@ -144,7 +160,11 @@ impl Supervisor {
             delivered: self.delivered.clone(),
             error: self.error.clone(),
         });
-        if let Err(error) = self.note_durably(events.clone()) {
+        let ended = match self.behind {
+            true => Err("lines before the end were not written".to_owned()),
+            false => self.note_end(events.clone()).map_err(|error| error.to_string()),
+        };
+        if let Err(error) = ended {
             self.write_anew(events, &error);
         }
         self.draw_record();
@@ -189,12 +209,17 @@ impl Supervisor {
 
     /// Writes the whole log anew, with `events` at its end: after an error nobody knows what of the old file is on disk.
     /// Tried for as long as it takes, since a run whose end is not recorded would be taken for lost.
-    fn write_anew(&mut self, events: Vec<record::Event>, error: &LogError) {
-        self.tell_error(&error.to_string());
+    fn write_anew(&mut self, events: Vec<record::Event>, error: &str) {
+        self.tell_error(error);
         let lines = self.numbered(events);
         self.fold_in(lines);
-        while self.write_log().is_err() && !self.is_forsaken() {
-            wake::pause(Duration::from_secs(1));
+        loop {
+            match self.write_log() {
+                Ok(()) => return,
+                Err(error) if error.wants_room() && reserve::give_up(&self.layout) => {}
+                Err(_) if self.is_forsaken() => return,
+                Err(_) => wake::pause(Duration::from_secs(1)),
+            }
         }
     }
 
@@ -221,6 +246,7 @@ impl Supervisor {
         self.lines.iter().for_each(|line| jsonl::write(&mut bytes, line));
         store::replace(&self.layout, &self.paths.log(), &bytes)?;
         self.log = Log::open(&self.paths.log(), 0)?.log;
+        self.behind = false;
         self.draw_record();
         Ok(())
     }

@@ -1,0 +1,253 @@
+//! Being short of room, open files or memory: nothing is admitted or started, what runs goes on, and all resumes by itself.
+//!
+//! What the log had no room for was not decided: it is undone in memory, and decided anew when there is room. What must not
+//! wait (an end, a cancel, and the pictures of what the log says) gets some of the reserve. Dropped files stay where they
+//! are, and nothing is refused for a shortage.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::command::Command;
+use crate::event::{Event, Origin};
+use crate::id::TaskId;
+use crate::inbox;
+use crate::refusal::{Kind, Refusal};
+use crate::reserve;
+use crate::shortage::{Room, Shortage};
+use crate::store::{self, StoreError};
+use crate::task::State;
+use crate::time::Moment;
+
+use super::batch::Decision;
+use super::who::Short;
+use super::{Daemon, START_AGAIN};
+
+/// How often it is looked whether there is room again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How many files can be opened when there are enough.
+const DESCRIPTORS: usize = 16;
+/// How long cancels of tasks that are not there wait for these, when there is room again.
+const LATE: Duration = Duration::from_secs(10);
+
+/// A command that was taken and has to wait.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    origin: Origin,
+    /// Why it is to be refused, if it is; else it is read again.
+    refusal: Option<Refusal>,
+    cancels: bool,
+}
+
+impl Daemon {
+    pub(super) fn is_short(&self) -> bool {
+        self.record.short.is_some()
+    }
+
+    /// When it is looked whether there is room, if there was none.
+    pub(super) fn look_for_room_at(&self) -> Option<Moment> {
+        self.is_short().then_some(self.room_at)
+    }
+
+    /// Takes note of what could not be done, if it was for a shortage; tells whether.
+    pub(super) fn note_shortage(&mut self, shortage: Option<Shortage>, why: &str) -> bool {
+        let Some(shortage) = shortage else { return false };
+        if self.is_short() {
+            return true;
+        }
+        let room = store::room(self.layout.root()).filter(|_| shortage == Shortage::Space);
+        let of = room.map_or(shortage, Room::lack);
+        let wants_room = matches!(of, Shortage::Space | Shortage::Inodes | Shortage::Quota);
+        let whole = wants_room.then_some(u64::from(reserve::FILES));
+        self.record.short = Some(Short {
+            of,
+            since: clock::now(),
+            message: why.to_owned(),
+            needed_bytes: whole.map(|files| files * reserve::FILE_BYTES + Room::NEEDED.bytes),
+            needed_inodes: whole.map(|files| files + Room::NEEDED.inodes.unwrap_or_default()),
+        });
+        tracing::error!("{}: {why}; until then nothing is admitted or started", of.words());
+        self.room_at = clock::monotonic() + LOOK_AGAIN;
+        self.gate.shut();
+        // Their processes and open files serve nobody now.
+        self.idle.clear();
+        self.tell_record();
+        true
+    }
+
+    fn tell_record(&self) {
+        // Where it cannot be told here either, stderr has it.
+        if let Err(error) = self.record.draw(&self.layout) {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Undoes what the log had no room for, the last first.
+    pub(super) fn undo(&mut self, batch: Vec<Decision>) {
+        for decision in batch.into_iter().rev() {
+            let cancels = is_cancel(&decision.event);
+            if let Some(origin) = decision.event.origin().cloned() {
+                let refusal = match &decision.event {
+                    Event::Refused { refusal, .. } => Some(refusal.clone()),
+                    Event::Submitted { .. }
+                    | Event::Moved { .. }
+                    | Event::Accepted { .. }
+                    | Event::DaemonStarted { .. }
+                    | Event::DaemonStopped { .. }
+                    | Event::Unknown => None,
+                };
+                self.postponed.push(Postponed { origin, refusal, cancels });
+            } else if decision.event.state().is_none() {
+                // That we have started is told when there is room.
+                self.batch.push(decision);
+                continue;
+            }
+            if let Some((task, _)) = decision.event.state() {
+                self.undo_move(task, decision.before);
+            }
+        }
+    }
+
+    fn undo_move(&mut self, task: TaskId, before: Option<State>) {
+        let live = self.ended.remove(&task).or_else(|| self.queues.task(task).cloned());
+        let (Some(mut live), Some(before)) = (live, before) else { return self.queues.forget(task) };
+        if before.live_attempt().is_some() {
+            // Perhaps its run has ended, which nobody says twice.
+            self.start_again.push((clock::monotonic() + START_AGAIN, task));
+        }
+        live.state = before;
+        self.queues.insert(task, live);
+    }
+
+    /// Decides about a dropped file, or leaves that for later.
+    pub(super) fn admit_or_postpone(&mut self, origin: Origin, asked: Result<Command, Refusal>) {
+        if self.is_short() && !self.may_go_first(asked.as_ref().ok()) {
+            let cancels = matches!(asked, Ok(Command::Cancel { .. }));
+            self.postponed.push(Postponed { origin, refusal: asked.err(), cancels });
+        } else {
+            self.admit(origin, asked);
+        }
+    }
+
+    /// Whether it is a cancel of a task that is there: one that is not may still wait to be admitted.
+    fn may_go_first(&self, command: Option<&Command>) -> bool {
+        let Some(Command::Cancel { target, .. }) = command else { return false };
+        !self.queues.find(target).is_empty()
+    }
+
+    /// What could not be decided for a shortage.
+    pub(super) fn postpone(&mut self, origin: Origin) {
+        self.postponed.push(Postponed { origin, refusal: None, cancels: false });
+    }
+
+    /// Decides about what had to wait: while there is a shortage about cancels; then about all but cancels of tasks that
+    /// are not there, which may lie behind them in the inbox; and then about all.
+    fn readmit(&mut self, all: bool) {
+        let mut waiting = std::mem::take(&mut self.postponed);
+        waiting.sort_by_key(|postponed| postponed.origin.claim);
+        for postponed in waiting {
+            if self.is_short() && !postponed.cancels {
+                self.postponed.push(postponed);
+                continue;
+            }
+            let asked = match &postponed.refusal {
+                Some(refusal) => Err(refusal.clone()),
+                None => match inbox::read_again(&self.layout, &postponed.origin) {
+                    Ok(Some(command)) => Ok(command),
+                    // Somebody removed it, and with it what it asked for.
+                    Ok(None) => continue,
+                    Err(error) => Err(unreadable(&error)),
+                },
+            };
+            let waits = postponed.cancels && !all && !self.may_go_first(asked.as_ref().ok());
+            match asked {
+                Ok(_) | Err(_) if waits => self.postponed.push(postponed),
+                asked => self.admit(postponed.origin, asked),
+            }
+        }
+    }
+
+    /// Looks whether there is room again; what is owed goes first.
+    pub(super) fn look_for_room(&mut self) {
+        self.room_at = clock::monotonic() + LOOK_AGAIN;
+        self.readmit(false);
+        self.do_undone();
+        let owed = self.batch.iter().any(|decision| is_owed(&decision.event));
+        if !owed && self.has_room() {
+            self.resume();
+        }
+    }
+
+    /// Whether the reserve is whole, or could be made so, and something is left beside it.
+    fn has_room(&self) -> bool {
+        let opened: Result<Vec<_>, _> =
+            (0..DESCRIPTORS).map(|_| store::open_dropped(&self.layout.daemon_record())).collect();
+        let can_open = opened.map_or_else(|error| error.shortage().is_none(), |_| true);
+        can_open
+            && reserve::refill(&self.layout).is_ok()
+            && store::room(self.layout.root()).is_none_or(Room::is_enough)
+    }
+
+    fn resume(&mut self) {
+        self.record.short = None;
+        self.gate.open();
+        tracing::warn!("there is room again: commands are admitted, and runs started");
+        self.tell_record();
+        self.room_at = clock::monotonic() + LATE;
+        self.readmit(false);
+        self.look_soon();
+        // Told already if it is full.
+        let _ = self.look_at_inbox.try_send(());
+    }
+
+    /// Decides about the cancels whose tasks did not turn up.
+    pub(super) fn admit_the_late(&mut self) {
+        if !self.is_short() && !self.postponed.is_empty() {
+            self.readmit(true);
+        }
+    }
+
+    /// When that is due at the latest.
+    pub(super) fn late_at(&self) -> Option<Moment> {
+        (!self.postponed.is_empty()).then_some(self.room_at)
+    }
+
+    /// Makes the reserve whole when somebody has used of it.
+    pub(super) fn look_at_reserve(&mut self) {
+        if self.is_short() || reserve::is_whole(&self.layout) {
+            return;
+        }
+        if let Err(error) = reserve::refill(&self.layout)
+            && !self.note_shortage(error.shortage(), &error.to_string())
+        {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// A refusal of what cannot be read; for a shortage it is only put off.
+pub(super) fn unreadable(error: &StoreError) -> Refusal {
+    Refusal::new(Kind::Unreadable, error.to_string()).for_now(error.shortage())
+}
+
+/// Whether a line must not wait for room: it ends a run, or helps to.
+pub(super) fn is_owed(event: &Event) -> bool {
+    let ends = |state: &State| state.is_ended() || matches!(state, State::Cancelling { .. });
+    matches!(event, Event::DaemonStopped { .. })
+        || event.state().is_some_and(|(_, state)| ends(state))
+        || is_cancel(event)
+}
+
+fn is_cancel(event: &Event) -> bool {
+    match event {
+        Event::Accepted { kind, .. } => kind == "cancel",
+        Event::Moved { command, state, .. } => {
+            let is_end = state.is_ended() || matches!(state, State::Cancelling { .. });
+            command.is_some() && is_end
+        }
+        Event::Submitted { .. }
+        | Event::Refused { .. }
+        | Event::DaemonStarted { .. }
+        | Event::DaemonStopped { .. }
+        | Event::Unknown => false,
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a daemon ends that nobody asked to.
+
+use std::path::PathBuf;
+
+use crate::log::LogError;
+use crate::shortage::Shortage;
+use crate::spool::SpoolError;
+use crate::store::StoreError;
+use crate::watch::WatchError;
+
+/// Why the daemon cannot work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    #[error("another daemon{pid} holds {}", spool.display())]
+    Held { pid: String, spool: PathBuf },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("admission stopped: {0}")]
+    Stopped(String),
+}
+
+impl DaemonError {
+    /// What there was too little of, if that was it.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => error.shortage(),
+            DaemonError::Log(error) => error.store().and_then(StoreError::shortage),
+            DaemonError::Spool(_)
+            | DaemonError::Watch(_)
+            | DaemonError::Held { .. }
+            | DaemonError::Thread(_)
+            | DaemonError::Stopped(_) => None,
+        }
+    }
+
+    pub(super) fn is_failed_sync(&self) -> bool {
+        match self {
+            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => {
+                error.is_failed_sync()
+            }
+            DaemonError::Log(error) => error.store().is_some_and(StoreError::is_failed_sync),
+            DaemonError::Spool(_)
+            | DaemonError::Watch(_)
+            | DaemonError::Held { .. }
+            | DaemonError::Thread(_)
+            | DaemonError::Stopped(_) => false,
+        }
+    }
+}
