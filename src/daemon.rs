@@ -380,6 +380,10 @@ impl Daemon {
             before: None,
         });
         self.commit()?;
+        if self.is_short() {
+            // It may have been found out just now; and then the end gets some of the reserve.
+            self.commit()?;
+        }
         if self.all_is_done() {
             self.checkpoint();
         }

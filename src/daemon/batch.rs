@@ -54,7 +54,8 @@ impl Daemon {
             }
             let batch = std::mem::take(&mut self.batch);
             let events = batch.iter().map(|decision| decision.event.clone()).collect();
-            let appended = match owed {
+            // Only when nothing else is among it: what is not owed is left out while there is a shortage.
+            let appended = match self.is_short() {
                 true => self.log.append_with_reserve(&self.layout, clock::now(), events),
                 false => self.log.append(clock::now(), events, Durability::Durable),
             };

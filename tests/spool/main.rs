@@ -14,6 +14,7 @@ mod crash;
 mod crashpoint;
 mod damage;
 mod disk;
+mod exhaustion;
 mod faults;
 mod fsck;
 mod hand;

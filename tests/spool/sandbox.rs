@@ -225,7 +225,17 @@ impl Sandbox {
     pub(crate) fn drop_by_mv(&self, name: &str, bytes: impl AsRef<[u8]>) {
         let aside = self.path(&format!("aside-{}", self.dropped.replace(self.dropped.get() + 1)));
         fs::write(&aside, bytes).unwrap();
-        fs::rename(aside, self.spool("inbox").join(name)).unwrap();
+        self.move_in(&aside, &self.spool("inbox"), name);
+    }
+
+    /// Renames a file into a folder, which may lie on a file system of its own.
+    fn move_in(&self, aside: &Path, folder: &Path, name: &str) {
+        let beside = folder.join(format!(".{name}.tmp"));
+        if fs::rename(aside, folder.join(name)).is_err() {
+            fs::copy(aside, &beside).unwrap();
+            fs::rename(beside, folder.join(name)).unwrap();
+            fs::remove_file(aside).unwrap();
+        }
     }
 
     /// Drops a file as people do: `cat > inbox/name`.
@@ -411,7 +421,7 @@ impl Sandbox {
     pub(crate) fn set_slots(&self, slots: u32) {
         let aside = self.path("queue.json");
         fs::write(&aside, json!({"slots": slots}).to_string()).unwrap();
-        fs::rename(aside, self.spool("queue/default/queue.json")).unwrap();
+        self.move_in(&aside, &self.spool("queue/default"), "queue.json");
     }
 
     /// Sets how long what makes no sense must be quiet; counts from the next start on.
