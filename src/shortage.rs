@@ -57,9 +57,19 @@ impl Room {
     /// How much must be free, beside the reserve, before something new is admitted: less would be used up at once.
     pub(crate) const NEEDED: Room = Room { bytes: 4 * 1024 * 1024, inodes: Some(64) };
 
+    /// With less than this nothing more is admitted, though there is some room still.
+    const LEAST: Room = Room { bytes: 1024 * 1024, inodes: Some(16) };
+
     pub(crate) fn is_enough(self) -> bool {
-        let files = self.inodes.is_none_or(|free| Some(free) >= Room::NEEDED.inodes);
-        self.bytes >= Room::NEEDED.bytes && files
+        self.has(Room::NEEDED)
+    }
+
+    pub(crate) fn is_low(self) -> bool {
+        !self.has(Room::LEAST)
+    }
+
+    fn has(self, needed: Room) -> bool {
+        self.bytes >= needed.bytes && self.inodes.is_none_or(|free| Some(free) >= needed.inodes)
     }
 
     /// Of a file system that takes no more: whether it lacks space, or inodes only.
@@ -84,7 +94,7 @@ mod tests {
             (room(plenty - 1, None), Shortage::Space),
             (room(0, Some(1000)), Shortage::Space),
         ] {
-            assert!(!room.is_enough());
+            assert!(!room.is_enough() && room.is_low() == (room.bytes == 0 || room.inodes == Some(3)));
             assert_eq!(room.lack(), lack, "{room:?}");
         }
     }

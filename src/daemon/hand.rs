@@ -51,7 +51,7 @@ impl Daemon {
                 tracing::error!("queue {queue}: {error}");
             }
         }
-        self.look_at_reserve();
+        self.look_at_room();
         let end = clock::monotonic();
         self.looked_for = begin.until(end);
         self.look_at = end + RESCAN_EVERY;

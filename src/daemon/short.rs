@@ -211,9 +211,19 @@ impl Daemon {
         (!self.postponed.is_empty()).then_some(self.room_at)
     }
 
-    /// Makes the reserve whole when somebody has used of it.
-    pub(super) fn look_at_reserve(&mut self) {
-        if self.is_short() || reserve::is_whole(&self.layout) {
+    /// Looks whether there is room still, and makes the reserve whole when somebody has used of it.
+    pub(super) fn look_at_room(&mut self) {
+        if self.is_short() {
+            return;
+        }
+        if let Some(room) = store::room(self.layout.root()).filter(|room| room.is_low()) {
+            let files = room.inodes.map(|free| format!(" and {free} files")).unwrap_or_default();
+            let why =
+                format!("only {} bytes{files} are left for {}", room.bytes, self.layout.root().display());
+            self.note_shortage(Some(Shortage::Space), &why);
+            return;
+        }
+        if reserve::is_whole(&self.layout) {
             return;
         }
         if let Err(error) = reserve::refill(&self.layout)
