@@ -48,13 +48,14 @@ impl Daemon {
         while !self.batch.is_empty() {
             self.seal_when_due();
             self.stop_if_sync_failed()?;
-            let owed = self.batch.iter().any(|decision| short::is_owed(&decision.event));
-            if self.is_short() && !owed {
+            self.note_low_room();
+            let batch = std::mem::take(&mut self.batch);
+            if self.is_short() && !short::may_be_written(&batch) {
+                self.undo(batch);
                 break;
             }
-            let batch = std::mem::take(&mut self.batch);
             let events = batch.iter().map(|decision| decision.event.clone()).collect();
-            // Only when nothing else is among it: what is not owed is left out while there is a shortage.
+            // Nothing is among it then that is not owed.
             let appended = match self.is_short() {
                 true => self.log.append_with_reserve(&self.layout, clock::now(), events),
                 false => self.log.append(clock::now(), events, Durability::Durable),

@@ -211,6 +211,16 @@ impl Daemon {
         (!self.postponed.is_empty()).then_some(self.room_at)
     }
 
+    /// Stops admission before the last of the room is used.
+    pub(super) fn note_low_room(&mut self) {
+        if let Some(room) = store::room(self.layout.root()).filter(|room| room.is_low()) {
+            let files = room.inodes.map(|free| format!(" and {free} files")).unwrap_or_default();
+            let why =
+                format!("only {} bytes{files} are left for {}", room.bytes, self.layout.root().display());
+            self.note_shortage(Some(Shortage::Space), &why);
+        }
+    }
+
     /// Looks whether there is room still, and makes the reserve whole when somebody has used of it.
     pub(super) fn look_at_room(&mut self) {
         if self.is_short() {
@@ -245,6 +255,14 @@ pub(super) fn is_owed(event: &Event) -> bool {
     matches!(event, Event::DaemonStopped { .. })
         || event.state().is_some_and(|(_, state)| ends(state))
         || is_cancel(event)
+}
+
+/// Whether a batch goes into the log while there is a shortage: when it has what is owed, and nothing that is not, but for
+/// our own start. Else it is undone, and what is owed comes again without the rest.
+pub(super) fn may_be_written(batch: &[Decision]) -> bool {
+    let passes = |event: &Event| is_owed(event) || matches!(event, Event::DaemonStarted { .. });
+    batch.iter().any(|decision| is_owed(&decision.event))
+        && batch.iter().all(|decision| passes(&decision.event))
 }
 
 fn is_cancel(event: &Event) -> bool {

@@ -3,6 +3,8 @@
 //! Each test has a small file system in memory of its own, mounted where the spool is; that needs root. What else can be
 //! short (a quota, memory) is tried by making single calls fail, see `crash`.
 
+mod levels;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -367,14 +369,14 @@ fn a_daemon_with_few_open_files_runs_all_that_is_dropped_and_refuses_nothing() {
     sandbox.set_slots(40);
     let limit = "ulimit -n 48; exec \"$@\"";
     sandbox.start_under(&["/bin/sh", "-c", limit, "sh"].map(ToOwned::to_owned));
-    for number in 0..60 {
+    for number in 0..30 {
         sandbox.drop_by_mv(&format!("job-{number}.json"), gated(&sandbox, "all").to_string());
     }
     sandbox.wait_until("a shortage", || said(&sandbox, "no more files can be opened") > 0);
     sandbox.open_gate("gate");
-    sandbox.wait_until("all to be run", || sandbox.told("ran").lines().count() >= 60);
+    sandbox.wait_until("all to be run", || sandbox.told("ran").lines().count() >= 30);
     check(&mut sandbox);
-    ran_once(&sandbox, 60);
+    ran_once(&sandbox, 30);
     let outcomes = sandbox.log().into_iter().filter(|line| line["state"]["is"] == "ended");
     assert!(outcomes.into_iter().all(|line| line["state"]["outcome"] == "succeeded"));
 }
