@@ -382,9 +382,12 @@ fn read_command(mut file: &File, name: &str) -> Result<Result<Asked, Refusal>, s
 ///
 /// # Errors
 /// When it cannot be read.
-pub(crate) fn read_again(layout: &Layout, origin: &Origin) -> Result<Option<Asked>, store::StoreError> {
+pub(crate) fn read_again(
+    layout: &Layout,
+    origin: &Origin,
+) -> Result<Option<Result<Asked, Refusal>>, store::StoreError> {
     match store::open_dropped(&layout.claim(origin.claim, &origin.name)) {
         Err(error) if error.is_not_found() => Ok(None),
-        opened => Ok(read_command(&opened?, &origin.name)?.ok()),
+        opened => read_command(&opened?, &origin.name).map(Some),
     }
 }

@@ -65,7 +65,7 @@ impl Daemon {
             needed_bytes: whole.map(|files| files * reserve::FILE_BYTES + Room::NEEDED.bytes),
             needed_inodes: whole.map(|files| files + Room::NEEDED.inodes.unwrap_or_default()),
         });
-        tracing::error!("{}: {why}; until then nothing is admitted or started", of.words());
+        tracing::error!("{}: {why}; nothing is admitted or started until that is over", of.words());
         self.room_at = clock::monotonic() + LOOK_AGAIN;
         self.gate.shut();
         // Their processes and open files serve nobody now.
@@ -98,7 +98,7 @@ impl Daemon {
                 self.postponed.push(Postponed { origin, refusal, cancels });
             } else if decision.event.state().is_none() {
                 // That we have started is told when there is room.
-                self.batch.push(decision);
+                self.batch.insert(0, decision);
                 continue;
             }
             if let Some((task, _)) = decision.event.state() {
@@ -152,7 +152,7 @@ impl Daemon {
             let asked = match &postponed.refusal {
                 Some(refusal) => Err(refusal.clone()),
                 None => match inbox::read_again(&self.layout, &postponed.origin) {
-                    Ok(Some(command)) => Ok(command),
+                    Ok(Some(asked)) => asked,
                     // Somebody removed it, and with it what it asked for.
                     Ok(None) => continue,
                     Err(error) => Err(unreadable(&error)),

@@ -9,7 +9,7 @@ use crate::assignment::Assignment;
 use crate::layout::{Layout, RunLayout};
 use crate::log::{Log, LogError};
 use crate::store::{self, StoreError};
-use crate::{cgroup, lock, process, record};
+use crate::{cgroup, digest, lock, process, record};
 
 use super::Supervisor;
 use super::wake::{self, Wake};

@@ -20,6 +20,7 @@ use crate::outcome::Evidence;
 use crate::process;
 use crate::prompt;
 use crate::record;
+use crate::reserve;
 use crate::run::{Event, State};
 use crate::spec::{Output, Work};
 use crate::stage::{self, Answer};
@@ -56,7 +57,7 @@ impl Supervisor {
 
     fn private_folder(&self) -> Result<Workspace, StoreError> {
         let path = stage::state_layout(&self.assignment).workspace(self.run());
-        store::make_dir(&path)?;
+        reserve::spend(&self.layout, || store::make_dir(&path))?;
         Ok(plain(Kind::None, path))
     }
 
@@ -172,7 +173,8 @@ impl Supervisor {
     /// Starts the agent through the launch stage.
     pub(super) fn launch(&mut self) {
         let Some(workspace) = self.workspace.clone() else { return };
-        let (argv, stdin) = match self.agent_call(&workspace) {
+        // The run has begun, and is owed what it needs of files.
+        let (argv, stdin) = match reserve::spend(&self.layout, || self.agent_call(&workspace)) {
             Ok(call) => call,
             Err(error) => return self.place_failed(&error.to_string()),
         };
@@ -192,6 +194,10 @@ impl Supervisor {
             Output::Merged => (self.paths.output(), self.paths.output()),
             Output::Apart => (self.paths.stdout(), self.paths.stderr()),
         };
+        for output in [&stdout, &stderr] {
+            // What cannot be made here the launch stage cannot make either, and says why.
+            let _ = reserve::spend(&self.layout, || store::open_append(output).map(drop));
+        }
         let (stdin, stdin_is_ours) = stdin.map_or_else(|| ("/dev/null".into(), false), |path| (path, true));
         let variables = self.variables().into_iter().map(|(name, value)| (name.into(), value)).collect();
         let surroundings =

@@ -96,6 +96,15 @@ fn a_run_whose_first_line_cannot_be_synced_begins_again() {
 }
 
 #[test]
+fn what_finds_no_room_waits_for_it_and_is_neither_given_up_nor_refused() {
+    goes_well("run|ENOSPC-stays|supervisor openat spool/runs|1");
+    goes_well("run|EDQUOT|supervisor write s|1");
+    goes_well("run|EMFILE|supervisor openat spool/runs|2");
+    goes_well("admit|ENOSPC-stays|daemon write spool/events|2");
+    goes_well("admit|EDQUOT|daemon write spool/events|2");
+}
+
+#[test]
 fn a_daemon_that_gets_no_thread_for_hints_says_so_and_does_not_panic() {
     // The second is the watcher's own.
     goes_well("run|EAGAIN|daemon clone3|1");

@@ -289,7 +289,9 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
         let (begun, ended) = (count("begin", &run), count("end", &run));
         known += begun + ended;
         let outcome = last["state"]["outcome"].as_str().unwrap_or("none");
-        let says_why = last["evidence"]["message"].as_str().is_some_and(|why| !why.is_empty());
+        let why = last["evidence"]["message"].as_str().unwrap_or_default();
+        // For a shortage no run is given up that could begin later.
+        let says_why = !why.is_empty() && !(fault.is_shortage() && why.contains("could not begin"));
         let is_failure = matches!(fault, Fault::Fail { .. });
         let right = match outcome {
             "succeeded" => (begun, ended) == (1, 1),
@@ -311,9 +313,9 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
     }
     let prepared = scenario.tasks();
     let there = log.iter().filter(|line| line["type"] == "task.submitted").count();
-    // What could not be read or kept because of an error is refused, and its receipt says so.
+    // What could not be read or kept because of an error is refused, and its receipt says so; but not for a shortage.
     let refused = log.iter().filter(|line| line["refusal"]["kind"] == "unreadable").count();
-    let refused = if matches!(fault, Fault::Fail { .. }) { refused } else { 0 };
+    let refused = if matches!(fault, Fault::Fail { .. }) && !fault.is_shortage() { refused } else { 0 };
     if there + refused < prepared {
         problems
             .push(format!("{prepared} tasks were accepted or dropped, {there} are there, {refused} refused"));
@@ -332,6 +334,11 @@ fn submit_problems(sandbox: &Sandbox, status: ExitStatus, output: &str) -> Vec<S
 }
 
 impl Fault {
+    fn is_shortage(self) -> bool {
+        let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NOMEM];
+        matches!(self, Fault::Fail { errno, .. } if shortages.contains(&errno))
+    }
+
     fn kills_all(self) -> bool {
         matches!(self, Fault::Kill { victims: Victims::All, .. })
     }
