@@ -194,7 +194,8 @@ impl Supervisor {
             Output::Merged => (self.paths.output(), self.paths.output()),
             Output::Apart => (self.paths.stdout(), self.paths.stderr()),
         };
-        for output in [&stdout, &stderr] {
+        let outputs = if stdout == stderr { vec![&stdout] } else { vec![&stdout, &stderr] };
+        for output in outputs {
             // What cannot be made here the launch stage cannot make either, and says why.
             let _ = reserve::spend(&self.layout, || store::open_append(output).map(drop));
         }

@@ -145,7 +145,7 @@ pub(super) fn double_kills() -> Vec<Case> {
     let recovering = |first: Case| {
         (1..=RECOVERY_CALLS).map(move |number| {
             let then = Some(Site { matching: String::new(), number });
-            Case { then, ..first.clone() }
+            Case { then, must_come: false, ..first.clone() }
         })
     };
     let daemons = |case: &Case| !["init", "submit by the command line"].contains(&case.scenario.name);

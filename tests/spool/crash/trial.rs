@@ -291,7 +291,7 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
         let outcome = last["state"]["outcome"].as_str().unwrap_or("none");
         let why = last["evidence"]["message"].as_str().unwrap_or_default();
         // For a shortage no run is given up that could begin later.
-        let says_why = !why.is_empty() && !(fault.is_shortage() && why.contains("could not begin"));
+        let says_why = !why.is_empty() && (!fault.is_shortage() || !why.contains("could not begin"));
         let is_failure = matches!(fault, Fault::Fail { .. });
         let right = match outcome {
             "succeeded" => (begun, ended) == (1, 1),
