@@ -98,6 +98,12 @@ fn fill_with_files(sandbox: &Sandbox) {
     assert!(made.count() > 0);
 }
 
+/// Makes a little room.
+fn give_back(sandbox: &Sandbox, bytes: u64) {
+    let filler = File::options().write(true).open(sandbox.spool("filler")).unwrap();
+    filler.set_len(filler.metadata().unwrap().len() - bytes).unwrap();
+}
+
 fn make_room(sandbox: &Sandbox) {
     let _ = fs::remove_file(sandbox.spool("filler"));
     let _ = fs::remove_dir_all(sandbox.spool("fillers"));
@@ -233,7 +239,9 @@ fn a_running_task_can_be_cancelled_on_a_full_disk() {
     sandbox.wait_until("the reserve", || reserve(&sandbox) == 32);
     stage(&sandbox, "large.json", &large(&sandbox));
     stage(&sandbox, "later.json", &json!({"run": ["true"], "name": "later"}));
-    stage(&sandbox, "stop.json", &json!({"type": "cancel", "target": tasks[0]}));
+    // A line that no block of the log has room for as it is: some of it is written, and taken back.
+    let reason = "x".repeat(4000);
+    stage(&sandbox, "stop.json", &json!({"type": "cancel", "target": tasks[0], "reason": reason}));
     stage(&sandbox, "stop-later.json", &json!({"type": "cancel", "target": "later"}));
     fill(&sandbox);
     publish(&sandbox, "large.json");
@@ -306,6 +314,85 @@ fn a_daemon_starts_on_a_full_disk_and_records_what_ended_meanwhile() {
     wait_well(&sandbox);
     check(&mut sandbox);
     ran_once(&sandbox, 3);
+}
+
+#[test]
+fn a_spec_that_is_too_long_for_what_is_left_waits_for_room_and_is_not_refused() {
+    let Some((_mounted, mut sandbox)) = small(48, 4000) else { return };
+    sandbox.start();
+    sandbox.wait_until("the reserve", || reserve(&sandbox) == 32);
+    // In a spec each of these bytes takes six.
+    let script = format!("echo $GITSPOOL_TASK >> {}; exit\n", sandbox.outside("ran").display());
+    let script = script + &"\u{1}".repeat(700_000);
+    fs::write(sandbox.spool("inbox/.long.sh.tmp"), script).unwrap();
+    fill(&sandbox);
+    give_back(&sandbox, 2 << 20);
+    publish(&sandbox, "long.sh");
+    let told = wait_short(&sandbox);
+    assert!(told["message"].as_str().unwrap().contains("No space left"), "{told}");
+    assert!(sandbox.log().iter().all(|line| line["type"] != "command.refused"));
+    make_room(&sandbox);
+    let task =
+        sandbox.wait("its line", || sandbox.log().into_iter().find(|line| line["type"] == "task.submitted"));
+    assert_eq!(sandbox.outcome(task["task"].as_str().unwrap()), "succeeded");
+    wait_well(&sandbox);
+    check(&mut sandbox);
+    ran_once(&sandbox, 1);
+}
+
+#[test]
+fn a_supervisor_that_finds_no_room_for_the_first_line_waits_until_there_is() {
+    let Some((_mounted, mut sandbox)) = small(24, 4000) else { return };
+    sandbox.start();
+    let task = sandbox.submit("first", &job(&sandbox));
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    sandbox.stop();
+    // What a daemon has made of a second attempt.
+    let (first, second) = (sandbox.first_run(&task), sandbox.first_run(&task).with_extension("2"));
+    fs::create_dir(&second).unwrap();
+    let assignment = fs::read_to_string(first.join("task.json")).unwrap();
+    fs::write(second.join("task.json"), assignment.replace(&format!("{task}.1"), &format!("{task}.2")))
+        .unwrap();
+    fill(&sandbox);
+    let mut supervise = sandbox.command(env!("CARGO_BIN_EXE_gitspool"));
+    let mut supervisor = supervise.arg("supervise").arg(&second).spawn().unwrap();
+    // Longer than a daemon would have patience with one that ends.
+    sandbox.let_work(Duration::from_secs(3));
+    assert_eq!(supervisor.try_wait().unwrap(), None);
+    let log = || fs::read(second.join("events.jsonl")).unwrap_or_default();
+    assert_eq!(log(), b"", "nothing is left of a first line that was not written");
+    assert_eq!(reserve(&sandbox), 32, "what is kept for ends is not for beginnings");
+    make_room(&sandbox);
+    assert!(supervisor.wait().unwrap().success());
+    assert!(String::from_utf8_lossy(&log()).contains("\"succeeded\""));
+    assert_eq!(sandbox.told("ran"), format!("{task}\n").repeat(2));
+}
+
+#[test]
+fn a_line_of_a_run_that_finds_no_room_leaves_no_part_of_it_and_comes_with_the_end() {
+    let Some((_mounted, mut sandbox)) = small(24, 4000) else { return };
+    sandbox.start();
+    let task = begin(&sandbox, &["a"]).remove(0);
+    sandbox.wait_until("the reserve", || reserve(&sandbox) == 32);
+    let (run, commands) = (sandbox.first_run(&task), sandbox.first_run(&task).join("commands"));
+    fs::create_dir_all(&commands).unwrap();
+    let note =
+        json!({"type": "note", "text": "x".repeat(7000), "claim": task, "at": "2026-11-20T15:04:05.123456Z"});
+    fs::write(commands.join("staged"), note.to_string()).unwrap();
+    fill(&sandbox);
+    fs::rename(commands.join("staged"), commands.join("0001-note.json")).unwrap();
+    File::options().write(true).open(run.join("wake")).unwrap().write_all(b".").unwrap();
+    // The first thing that could not be recorded is told in a file, which a full disk has room for the name of only.
+    sandbox.wait_until("a line without room", || run.join("supervisor.error").exists());
+    let log = fs::read_to_string(run.join("events.jsonl")).unwrap();
+    assert!(log.ends_with('\n') && !log.contains("xxx"), "{log}");
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let last = sandbox.run_log(&task);
+    assert!(last.iter().any(|line| line["type"] == "note"), "{last:?}");
+    make_room(&sandbox);
+    wait_well(&sandbox);
+    check(&mut sandbox);
 }
 
 #[test]
