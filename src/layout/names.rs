@@ -19,6 +19,11 @@ pub(crate) fn parse_aside_name(name: &str) -> Option<u32> {
     name.split_once('-')?.0.parse().ok()
 }
 
+/// Whether a file of the reserve is called so.
+pub(super) fn is_reserved_name(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Reads the name of a task's file in any other folder.
 pub(crate) fn parse_task_name(name: &str) -> Option<TaskId> {
     name.strip_suffix(".json")?.parse().ok()

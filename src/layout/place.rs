@@ -3,7 +3,7 @@
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, DAEMON_RECORD, ENDED_FOLDERS, EVENTS, HELD, INBOX, KEEP,
     KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY, RECEIPTS,
-    REFUSED, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDOUT,
+    REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDOUT,
     SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
@@ -204,11 +204,12 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 fn in_local(rest: &[&str]) -> Option<Place> {
     match *rest {
-        [TMP | CLAIMED | MENDED] => Some(Place::Folder),
+        [TMP | CLAIMED | RESERVE | MENDED] => Some(Place::Folder),
         [CHECKPOINT] => Some(Place::Checkpoint),
         [DAEMON_RECORD] => Some(Place::Daemon),
         [MENDED, ..] => Some(Place::Anything),
         [TMP, name] => Some(Place::Aside { pid: names::parse_aside_name(name) }),
+        [RESERVE, name] => names::is_reserved_name(name).then_some(Place::File),
         [CLAIMED, name] => {
             let (claim, name) = names::parse_claim_name(name)?;
             Some(Place::Claimed { claim, name: name.to_owned() })
@@ -335,6 +336,9 @@ mod tests {
             Place::InRun { run, file: InRun::Command(12) }
         );
         assert_eq!(placed(layout.mended(task).join("queue")), Place::Anything);
+        assert_eq!(placed(layout.reserved(31)), Place::File);
+        assert_eq!(placed(layout.reserve()), Place::Folder);
+        assert_eq!(place_of(".local/reserve/7"), None);
         assert_eq!(placed(layout.aside(7, "ab")), Place::Aside { pid: Some(7) });
         assert!(layout.folders().iter().skip(1).all(|folder| placed(folder.clone()) == Place::Folder));
     }
