@@ -234,6 +234,7 @@ mod tests {
             ("<id>/<path>", format!("{TASK}/now.jsonl")),
             ("<name>~<seq>", "x~7".to_owned()),
             ("<seq>-<type>", "0001-cancel".to_owned()),
+            ("<00 to 31>", "07".to_owned()),
             ("<pid>-<32 digits>", format!("7-{}", "a".repeat(32))),
             ("<rank>-<id>", format!("50-{TASK}")),
             ("<claim>.<name>", format!("{TASK}.x.json")),
