@@ -379,6 +379,8 @@ fn a_line_of_a_run_that_finds_no_room_leaves_no_part_of_it_and_comes_with_the_en
     let note =
         json!({"type": "note", "text": "x".repeat(7000), "claim": task, "at": "2026-11-20T15:04:05.123456Z"});
     fs::write(commands.join("staged"), note.to_string()).unwrap();
+    // A daemon would give up some of the reserve to say that it is short.
+    sandbox.kill();
     fill(&sandbox);
     fs::rename(commands.join("staged"), commands.join("0001-note.json")).unwrap();
     File::options().write(true).open(run.join("wake")).unwrap().write_all(b".").unwrap();
@@ -387,6 +389,7 @@ fn a_line_of_a_run_that_finds_no_room_leaves_no_part_of_it_and_comes_with_the_en
     let log = fs::read_to_string(run.join("events.jsonl")).unwrap();
     assert!(log.ends_with('\n') && !log.contains("xxx"), "{log}");
     sandbox.open_gate("gate");
+    sandbox.start();
     assert_eq!(sandbox.outcome(&task), "succeeded");
     let last = sandbox.run_log(&task);
     assert!(last.iter().any(|line| line["type"] == "note"), "{last:?}");
