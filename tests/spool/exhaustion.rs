@@ -166,7 +166,8 @@ fn a_full_disk_stops_admission_says_so_and_all_goes_on_by_itself_when_there_is_r
     sandbox.let_work(Duration::from_secs(3));
     assert!(sandbox.daemon_lives());
     let mut left = names(&sandbox.spool("inbox"));
-    left.retain(|name| name.ends_with(".json"));
+    // The first may have been taken before it was seen that the disk is full.
+    left.retain(|name| name.ends_with(".json") && name != "one.json");
     assert_eq!(left, ["long.json", "three.json", "two.json", "wrong.json"], "they stay where they are");
     let dropped = ["one.json", "two.json", "wrong.json", "long.json", "three.json"];
     assert!(dropped.iter().all(|name| sandbox.receipt_now(name).is_none()));
