@@ -192,8 +192,14 @@ impl Supervisor {
         self.look_at_commands();
         if self.last_command > heard {
             // Nobody opens this log again who would cut off what a power cut leaves of a line.
-            if let Err(error) = self.note_durably(self.ends_of_commands()) {
-                self.tell_error(&error.to_string());
+            let events = self.ends_of_commands();
+            if self.behind || self.note_durably(events.clone()).is_err() {
+                let lines = self.numbered(events);
+                self.fold_in(lines);
+                // The run's end is on disk: an answer behind it is worth one more try.
+                if let Err(error) = self.write_log() {
+                    self.tell_error(&error.to_string());
+                }
             }
             self.draw_record();
         }
