@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock;
-use crate::command::{self, Asked, BYTES_MAX};
+use crate::command::{self, Asked, BYTES_MAX, Command};
 use crate::disk::{self, File, Metadata};
 use crate::event::Origin;
 use crate::input::{Failure, Input};
@@ -281,7 +281,8 @@ impl Inbox {
 
     /// Whether a file is not to be taken for now.
     fn is_held_back(&mut self, path: &Path, judged: &Judged) -> bool {
-        let held_back = self.gate.is_shut() && !matches!(judged.asked, Ok(Command::Cancel { .. }));
+        let held_back =
+            self.gate.is_shut() && !matches!(judged.asked, Ok(Asked { command: Command::Cancel { .. }, .. }));
         if let Some(seen) = self.unready.get_mut(path) {
             seen.held_back = held_back;
         }

@@ -11,6 +11,7 @@ use crate::jsonl::Line;
 use crate::key::{Key, Used};
 use crate::layout::Layout;
 use crate::picture;
+use crate::shortage::Shortage;
 use crate::store::{self, StoreError};
 
 /// What is known of a key: who used it first.
@@ -30,6 +31,16 @@ pub(crate) enum KeyError {
     Store(#[from] StoreError),
     #[error("{} cannot be read: {error}; `gitspool fsck --repair` draws it again", path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
+}
+
+impl KeyError {
+    /// What there is too little of, if that is why.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            KeyError::Store(error) => error.shortage(),
+            KeyError::Unreadable { .. } => None,
+        }
+    }
 }
 
 /// Draws the file of the key that a line has used, if it has; the first line that did counts. Returns the file.

@@ -39,8 +39,9 @@ impl Daemon {
         if let Some(First { request_sha256, seq, task }) = self.keys.get(&key.sha256()) {
             return Ok(Some(First { request_sha256: request_sha256.clone(), seq: *seq, task: *task }));
         }
-        let used = keys::look(&self.layout, key)
-            .map_err(|error| Refusal::new(Kind::Unreadable, error.to_string()).at("$.key"))?;
+        let used = keys::look(&self.layout, key).map_err(|error| {
+            Refusal::new(Kind::Unreadable, error.to_string()).at("$.key").for_now(error.shortage())
+        })?;
         Ok(used.map(|used| First {
             request_sha256: used.key.request_sha256,
             seq: used.receipt.seq,

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::clock;
-use crate::command::Command;
+use crate::command::{Asked, Command};
 use crate::event::{Event, Origin};
 use crate::id::TaskId;
 use crate::inbox;
@@ -85,7 +85,9 @@ impl Daemon {
     pub(super) fn undo(&mut self, batch: Vec<Decision>) {
         for decision in batch.into_iter().rev() {
             let cancels = is_cancel(&decision.event);
-            if let Some(origin) = decision.event.origin().cloned() {
+            self.forget_key(&decision.event);
+            if let Some(mut origin) = decision.event.origin().cloned() {
+                origin.key = None;
                 let refusal = match &decision.event {
                     Event::Refused { refusal, .. } => Some(refusal.clone()),
                     Event::Submitted { .. }
@@ -119,9 +121,9 @@ impl Daemon {
     }
 
     /// Decides about a dropped file, or leaves that for later.
-    pub(super) fn admit_or_postpone(&mut self, origin: Origin, asked: Result<Command, Refusal>) {
+    pub(super) fn admit_or_postpone(&mut self, origin: Origin, asked: Result<Asked, Refusal>) {
         if self.is_short() && !self.may_go_first(asked.as_ref().ok()) {
-            let cancels = matches!(asked, Ok(Command::Cancel { .. }));
+            let cancels = matches!(asked, Ok(Asked { command: Command::Cancel { .. }, .. }));
             self.postponed.push(Postponed { origin, refusal: asked.err(), cancels });
         } else {
             self.admit(origin, asked);
@@ -129,8 +131,8 @@ impl Daemon {
     }
 
     /// Whether it is a cancel of a task that is there: one that is not may still wait to be admitted.
-    fn may_go_first(&self, command: Option<&Command>) -> bool {
-        let Some(Command::Cancel { target, .. }) = command else { return false };
+    fn may_go_first(&self, asked: Option<&Asked>) -> bool {
+        let Some(Asked { command: Command::Cancel { target, .. }, .. }) = asked else { return false };
         !self.queues.find(target).is_empty()
     }
 
@@ -226,14 +228,8 @@ impl Daemon {
         if self.is_short() {
             return;
         }
-        if let Some(room) = store::room(self.layout.root()).filter(|room| room.is_low()) {
-            let files = room.inodes.map(|free| format!(" and {free} files")).unwrap_or_default();
-            let why =
-                format!("only {} bytes{files} are left for {}", room.bytes, self.layout.root().display());
-            self.note_shortage(Some(Shortage::Space), &why);
-            return;
-        }
-        if reserve::is_whole(&self.layout) {
+        self.note_low_room();
+        if self.is_short() || reserve::is_whole(&self.layout) {
             return;
         }
         if let Err(error) = reserve::refill(&self.layout)
