@@ -204,7 +204,8 @@ fn what_the_daemon_says_steers_no_terminal_and_forges_no_line() {
     assert_eq!(sandbox.carry_out("before", &json!({"run": ["true"]})).1, "succeeded");
     // Nothing can be taken, and that is told with the name.
     let claimed = sandbox.spool(".local/claimed");
-    sandbox.sh("rmdir \"$1\" && touch \"$1\"", &claimed);
+    // Again, when the daemon has made the folder anew in between.
+    sandbox.sh("until [ -f \"$1\" ]; do rmdir \"$1\"; touch \"$1\"; done", &claimed);
     let name = format!("a\n2026-11-20T15:04:05Z ERROR forged {EVIL}.json");
     fs::write(sandbox.spool("inbox").join(name), "{").unwrap();
     sandbox.wait_until("a word about it", || sandbox.daemon_log().contains("EVIL"));
