@@ -46,6 +46,9 @@ const NAMES: &[&str] = &[
     OUTPUT,
     STDOUT,
     STDERR,
+    OUTPUT_INDEX,
+    STDOUT_INDEX,
+    STDERR_INDEX,
     SCRIPT,
     COMMANDS,
     TURNS,
@@ -95,6 +98,9 @@ const RUN_LOCK: &str = "lock";
 const OUTPUT: &str = "output.log";
 const STDOUT: &str = "stdout.log";
 const STDERR: &str = "stderr.log";
+const OUTPUT_INDEX: &str = "output.index";
+const STDOUT_INDEX: &str = "stdout.index";
+const STDERR_INDEX: &str = "stderr.index";
 const SCRIPT: &str = "script";
 const COMMANDS: &str = "commands";
 const TURNS: &str = "turns";

@@ -26,6 +26,7 @@ mod run;
 mod jsonl;
 mod event;
 mod record;
+mod index;
 mod recovery;
 mod checkpoint;
 mod answer;

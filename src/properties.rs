@@ -142,6 +142,7 @@ fn run_event() -> impl Strategy<Value = record::Event> {
         evidence,
         delivered: None,
         error: None,
+        output_truncated: None,
     });
     prop_oneof![
         started,

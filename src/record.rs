@@ -65,6 +65,9 @@ pub(crate) enum Event {
         delivered: Option<Delivered>,
         #[serde(skip_serializing_if = "Option::is_none", default)]
         error: Option<String>,
+        /// How many bytes of the agent's output were left out.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        output_truncated: Option<u64>,
     },
     /// A type that a newer version writes; it is passed over.
     #[serde(other)]
@@ -122,6 +125,9 @@ pub(crate) struct Record {
     /// What went wrong beside the outcome: a dirty workspace, a failed clean-up.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) error: Option<String>,
+    /// How many bytes of its output were left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) output_truncated: Option<u64>,
     /// The number of the last line that is folded in.
     pub(crate) last_seq: u64,
 }
@@ -171,13 +177,16 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
         Event::Session { session } => record.session = Some(session.clone()),
         Event::Summary { text } => record.summary = Some(text.clone()),
         // The first end counts.
-        Event::Ended { outcome, evidence, delivered, error } if record.outcome.is_none() => {
+        Event::Ended { outcome, evidence, delivered, error, output_truncated }
+            if record.outcome.is_none() =>
+        {
             record.status = Status::Ended;
             record.finished_at = Some(line.at);
             record.outcome = Some(*outcome);
             record.evidence = Some(evidence.clone());
             record.delivered.clone_from(delivered);
             record.error.clone_from(error);
+            record.output_truncated = *output_truncated;
         }
         Event::Ended { .. }
         | Event::Started { .. }
@@ -212,6 +221,7 @@ fn begin(line: &Line<Event>) -> Option<Record> {
         session: None,
         summary: None,
         error: None,
+        output_truncated: None,
         last_seq: line.seq,
     })
 }
@@ -264,7 +274,13 @@ mod tests {
     }
 
     fn ended(outcome: Outcome) -> Event {
-        Event::Ended { outcome, evidence: Evidence::default(), delivered: None, error: None }
+        Event::Ended {
+            outcome,
+            evidence: Evidence::default(),
+            delivered: None,
+            error: None,
+            output_truncated: None,
+        }
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub(crate) struct Spec {
     /// How long the processes of a run have between SIGTERM and SIGKILL.
     pub(crate) grace_seconds: u64,
     pub(crate) output: Output,
+    /// How much of each file of output is kept; no limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output_bytes_max: Option<u64>,
 }
 
 /// Where a run works.
@@ -106,6 +109,7 @@ impl Default for Spec {
             timeout_seconds: None,
             grace_seconds: 10,
             output: Output::Merged,
+            output_bytes_max: None,
         }
     }
 }
@@ -145,7 +149,11 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("timeout_seconds", None),
     ("grace_seconds", None),
     ("output", None),
+    ("output_bytes_max", None),
 ]);
+
+/// The least that may be kept of a file of output.
+const OUTPUT_BYTES_LEAST: u64 = 4096;
 
 /// The keys that say what the work is; exactly one of them stands in a spec.
 pub(crate) const WORK_KEYS: [&str; 4] = ["run", "shell", "script", "prompt"];
@@ -184,6 +192,9 @@ impl Spec {
         let invalid = |path: &str, message: &str| Err(Refusal::new(Kind::InvalidValue, message).at(path));
         if self.timeout_seconds == Some(0) {
             return invalid("$.timeout_seconds", "a timeout is at least 1 second");
+        }
+        if self.output_bytes_max.is_some_and(|bytes| bytes < OUTPUT_BYTES_LEAST) {
+            return invalid("$.output_bytes_max", "less than 4096 bytes of output cannot be kept");
         }
         if self.item.as_ref().is_some_and(|item| item.len() > 1024 || item.contains(char::is_control)) {
             return invalid("$.item", "a work item is one line of at most 1024 bytes");
@@ -292,6 +303,7 @@ mod tests {
             directory: Some("/".into()),
             env: [("A".into(), "b".into())].into(),
             timeout_seconds: Some(1),
+            output_bytes_max: Some(4096),
             ..Spec::default()
         };
         let serde_json::Value::Object(map) = serde_json::to_value(&all).unwrap() else { panic!("an object") };

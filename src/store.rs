@@ -36,6 +36,22 @@ pub(crate) fn replace(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), 
     sync_parent(path)
 }
 
+/// The same for what is too long to be held in memory: `write` writes it.
+pub(crate) fn replace_by(
+    layout: &Layout,
+    path: &Path,
+    write: &mut dyn FnMut(&mut File) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    let aside = write_aside(layout, b"", false)?;
+    let written = open(&aside, How::WRITE).and_then(|mut file| {
+        at("write", &aside, write(&mut file))?;
+        at("sync", &aside, file.sync_all())
+    });
+    written.inspect_err(|_| discard(&aside))?;
+    publish(&aside, path)?;
+    sync_parent(path)
+}
+
 /// Replaces a picture that can be drawn again: whole for every reader, durable only with the next checkpoint.
 pub(crate) fn draw(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let aside = write_aside(layout, bytes, false)?;
@@ -106,6 +122,34 @@ pub(crate) fn create_synced(path: &Path, parts: &[&[u8]]) -> Result<(), StoreErr
 /// Opens a file for appending and creates it, private, when it is not there.
 pub(crate) fn open_append(path: &Path) -> Result<File, StoreError> {
     at("open", path, disk::open(path, How::APPEND.creating(Create::IfMissing(0o600))))
+}
+
+/// Opens a file that somebody else will append to, and creates it, private, when it is not there.
+pub(crate) fn open_shared(path: &Path) -> Result<File, StoreError> {
+    at("open", path, disk::open(path, How::BOTH.creating(Create::IfMissing(0o600))))
+}
+
+/// How long a file is, wherever it lies now.
+pub(crate) fn bytes_in(file: &File) -> io::Result<u64> {
+    disk::look(file).map(|meta| meta.bytes)
+}
+
+/// Which file it is, whatever it is called now.
+pub(crate) fn identity_of(file: &File) -> Option<(u64, u64)> {
+    disk::look(file).ok().map(|meta| meta.identity())
+}
+
+/// Reads `bytes` from a place in a file; fewer at its end only.
+pub(crate) fn read_part(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
+    let mut part = vec![0; bytes];
+    let read = at("read", path, disk::read_at(file, &mut part, offset))?;
+    part.truncate(read);
+    Ok(part)
+}
+
+/// Gives a part of a file back to the disk, while others write behind it; it then reads as zeros.
+pub(crate) fn punch_hole(file: &File, path: &Path, from: u64, bytes: u64) -> Result<(), StoreError> {
+    at("give back the middle of", path, disk::punch_hole(file, from, bytes))
 }
 
 /// Opens the file of a lock, and creates it when it is not there. Lock files are never removed.

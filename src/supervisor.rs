@@ -6,6 +6,8 @@
 //! what it was given is recorded; 100 the run had begun already; 1 it could not be begun (see `supervisor.error`).
 
 mod begin;
+mod growth;
+mod output;
 mod places;
 mod tell;
 mod wake;
@@ -19,7 +21,6 @@ use std::time::Duration;
 use rustix::fs::RawMode;
 
 use crate::assignment::Assignment;
-use crate::environment;
 use crate::id::RunId;
 use crate::jsonl::Line;
 use crate::launch::Ahead;
@@ -36,6 +37,7 @@ use crate::workspace::{Delivered, Workspace};
 use crate::{cgroup, clock, launch, run};
 
 pub(crate) use begin::SupervisorError;
+use output::Outputs;
 use places::Stage;
 use tell::said;
 use wake::{Inputs, Wake};
@@ -140,6 +142,7 @@ struct Supervisor {
     ahead: Option<Ahead>,
     /// The agent's own process.
     agent: Option<u32>,
+    outputs: Outputs,
     /// The process that makes or describes the workspace.
     stage: Option<Stage>,
     /// Whether the workspace stage has begun to make a worktree.
@@ -187,6 +190,7 @@ impl Supervisor {
             pending: VecDeque::new(),
             ahead: None,
             agent: None,
+            outputs: Outputs::none(),
             stage: None,
             stage_began: false,
             place_lock: None,
@@ -204,7 +208,10 @@ impl Supervisor {
         wake.listen_on(&self.paths.wake());
         self.set_out();
         while !self.finished {
-            let inputs = wake.wait(clock::monotonic(), self.wake_at);
+            if wake.listen_to(&mut self.outputs) || wake.has_growth(self.outputs.quiet_until) {
+                self.outputs.look(&self.layout);
+            }
+            let inputs = wake.wait(clock::monotonic(), self.wake_at, self.outputs.quiet_until);
             if self.is_uprooted() && self.write_log().is_ok() {
                 wake.listen_on(&self.paths.wake());
             }
@@ -315,20 +322,5 @@ impl Supervisor {
 
     fn run(&self) -> RunId {
         self.assignment.run
-    }
-
-    /// The variables of the agent: the user's, the profile's, the task's, ours; the later win.
-    fn variables(&self) -> Vec<(String, std::ffi::OsString)> {
-        let run = self.run();
-        let mut variables = environment::with_own_program(environment::inherited());
-        let profile = self.assignment.agent.iter().flat_map(|profile| &profile.env);
-        let given = profile.chain(&self.assignment.spec.env);
-        variables.extend(given.map(|(name, value)| (name.clone(), value.into())));
-        variables.push((environment::SPOOL_DIR.to_owned(), self.assignment.spool.clone().into()));
-        variables.push((environment::RUN.to_owned(), run.to_string().into()));
-        variables.push((environment::TASK.to_owned(), run.task.to_string().into()));
-        variables.push((environment::ATTEMPT.to_owned(), run.attempt.to_string().into()));
-        variables.push((environment::TOKEN.to_owned(), self.token.clone().into()));
-        variables
     }
 }

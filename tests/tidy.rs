@@ -32,6 +32,7 @@ const DECIDING: [&str; 29] = [
     "jsonl",
     "event",
     "record",
+    "index",
     "recovery",
     "checkpoint",
     "answer",

@@ -91,6 +91,9 @@ pub(crate) struct TaskArguments {
     /// Keep stdout and stderr in two files
     #[arg(long)]
     pub(super) apart: bool,
+    /// Keep so much of its output at most, the begin and the end; 4096 at least
+    #[arg(long, value_name = "BYTES")]
+    output_bytes_max: Option<u64>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, CliError> {
@@ -165,6 +168,7 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "timeout_seconds", arguments.timeout);
     put(&mut command, "grace_seconds", arguments.grace);
     put(&mut command, "output", arguments.apart.then_some("apart"));
+    put(&mut command, "output_bytes_max", arguments.output_bytes_max);
     Ok(command)
 }
 

@@ -293,7 +293,13 @@ impl Daemon {
             let open = record::open_commands(&lines).into_iter().map(|(command, kind)| {
                 record::Event::CommandEnded { command, kind, result: "the run ended".to_owned() }
             });
-            let end = record::Event::Ended { outcome, evidence, delivered: None, error: None };
+            let end = record::Event::Ended {
+                outcome,
+                evidence,
+                delivered: None,
+                error: None,
+                output_truncated: None,
+            };
             let events = started.into_iter().chain(open).chain([end]).collect();
             for line in log.append_with_reserve(&self.layout, clock::now(), events)? {
                 record = record::step(record, &line);

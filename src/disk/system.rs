@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt as _, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use fs2::FileExt;
@@ -112,6 +112,33 @@ fn told(metadata: fs::Metadata) -> Metadata {
         mode: metadata.mode(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
     }
+}
+
+/// Reads from a place in a file; fewer bytes at its end only.
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Gives a part of a file back to the disk, while others write behind it; it then reads as zeros.
+#[cfg(target_os = "linux")]
+pub(crate) fn punch_hole(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, bytes)?)
+}
+
+/// There are no holes that one could rely on here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn punch_hole(_file: &File, _from: u64, _bytes: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(crate) fn set_modified(file: &File, at: (i64, i64)) -> io::Result<()> {

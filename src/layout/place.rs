@@ -2,9 +2,7 @@
 
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, DAEMON_RECORD, ENDED_FOLDERS, EVENTS, HELD, INBOX, KEEP,
-    KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY, RECEIPTS,
-    REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDOUT,
-    SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAKE, names,
+    KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY, RECEIPTS, REFUSED, RESERVE, RUNS, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -169,7 +167,8 @@ fn in_run(date: &str, run: RunId, rest: &[&str]) -> Option<Place> {
         [RUN_TASK] => InRun::Assignment,
         [RUN_LOCK] => InRun::Lock,
         [WAKE] => InRun::Wake,
-        [OUTPUT | STDOUT | STDERR | SCRIPT | LAUNCH_ERROR | SUPERVISOR_ERROR] => return Some(Place::File),
+        [OUTPUT | STDOUT | STDERR | OUTPUT_INDEX | STDOUT_INDEX | STDERR_INDEX] => return Some(Place::File),
+        [SCRIPT | LAUNCH_ERROR | SUPERVISOR_ERROR] => return Some(Place::File),
         [COMMANDS | TURNS] => return Some(Place::Folder),
         [COMMANDS, name] => InRun::Command(names::parse_command_name(name)?),
         [TURNS, turn] => return turn.parse::<u32>().ok().map(|_| Place::Folder),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    COMMANDS, LAUNCH_ERROR, OUTPUT, PROMPT, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, SCRIPT, STDERR, STDOUT,
-    SUPERVISOR_ERROR, TURNS, WAKE,
+    COMMANDS, LAUNCH_ERROR, OUTPUT, OUTPUT_INDEX, PROMPT, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, SCRIPT,
+    STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TURNS, WAKE,
 };
 
 /// The paths inside one run directory.
@@ -48,6 +48,19 @@ impl RunLayout {
 
     pub(crate) fn stderr(&self) -> PathBuf {
         self.dir.join(STDERR)
+    }
+
+    /// When how much of the output was there; the same for each of the two streams that are kept apart.
+    pub(crate) fn output_index(&self) -> PathBuf {
+        self.dir.join(OUTPUT_INDEX)
+    }
+
+    pub(crate) fn stdout_index(&self) -> PathBuf {
+        self.dir.join(STDOUT_INDEX)
+    }
+
+    pub(crate) fn stderr_index(&self) -> PathBuf {
+        self.dir.join(STDERR_INDEX)
     }
 
     pub(crate) fn script(&self) -> PathBuf {

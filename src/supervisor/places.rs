@@ -8,6 +8,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use super::Supervisor;
+use super::output::Outputs;
 use super::tell::said;
 use crate::agent::{PROMPT_PLACE, Profile, PromptBy};
 use crate::clock;
@@ -194,11 +195,8 @@ impl Supervisor {
             Output::Merged => (self.paths.output(), self.paths.output()),
             Output::Apart => (self.paths.stdout(), self.paths.stderr()),
         };
-        let outputs = if stdout == stderr { vec![&stdout] } else { vec![&stdout, &stderr] };
-        for output in outputs {
-            // What cannot be made here the launch stage cannot make either, and says why.
-            let _ = reserve::spend(&self.layout, || store::open_append(output).map(drop));
-        }
+        let spec = &self.assignment.spec;
+        self.outputs = Outputs::open(&self.layout, &self.paths, spec.output, spec.output_bytes_max);
         let (stdin, stdin_is_ours) = stdin.map_or_else(|| ("/dev/null".into(), false), |path| (path, true));
         let variables = self.variables().into_iter().map(|(name, value)| (name.into(), value)).collect();
         let surroundings =
@@ -215,6 +213,21 @@ impl Supervisor {
             }
             Err(error) => self.place_failed(&format!("cannot start the launch stage: {error}")),
         }
+    }
+
+    /// The variables of the agent: the user's, the profile's, the task's, ours; the later win.
+    fn variables(&self) -> Vec<(String, OsString)> {
+        let run = self.run();
+        let mut variables = environment::with_own_program(environment::inherited());
+        let profile = self.assignment.agent.iter().flat_map(|profile| &profile.env);
+        let given = profile.chain(&self.assignment.spec.env);
+        variables.extend(given.map(|(name, value)| (name.clone(), value.into())));
+        variables.push((environment::SPOOL_DIR.to_owned(), self.assignment.spool.clone().into()));
+        variables.push((environment::RUN.to_owned(), run.to_string().into()));
+        variables.push((environment::TASK.to_owned(), run.task.to_string().into()));
+        variables.push((environment::ATTEMPT.to_owned(), run.attempt.to_string().into()));
+        variables.push((environment::TOKEN.to_owned(), self.token.clone().into()));
+        variables
     }
 
     /// The program, its arguments, and the file that it reads as stdin, once.

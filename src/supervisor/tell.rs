@@ -151,6 +151,7 @@ impl Supervisor {
     /// Records the end, and with it that of all open commands, in one write.
     pub(super) fn finish(&mut self, ending: &Ending) {
         self.end_leftovers();
+        let left_out = self.outputs.close(&self.layout);
         self.look_at_commands();
         let mut events = self.ends_of_commands();
         let message = ending.evidence.message.as_deref().map(said);
@@ -159,6 +160,7 @@ impl Supervisor {
             evidence: Evidence { message, ..ending.evidence.clone() },
             delivered: self.delivered.clone(),
             error: self.error.clone(),
+            output_truncated: (left_out > 0).then_some(left_out),
         });
         let ended = match self.behind {
             true => Err("lines before the end were not written".to_owned()),

@@ -1,7 +1,8 @@
 //! What wakes a supervisor: the end of a child, a request to end, a command file, the time.
 //!
 //! Who puts a command into `commands/` writes to the fifo `wake` then. An inotify watch would do without that, but
-//! closing one takes the kernel some 10 ms, which every run would pay at its end.
+//! closing one takes the kernel some 10 ms, which every run would pay at its end; so the one that tells when output grew is
+//! kept from run to run.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -18,6 +19,9 @@ use crate::clock;
 use crate::store::{self, File};
 use crate::time::Moment;
 
+use super::growth::Growth;
+use super::output::Outputs;
+
 /// How often commands are looked for without being told: somebody may have removed the fifo.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The same where nobody can tell.
@@ -29,6 +33,8 @@ pub(super) struct Wake {
     end_asked: UnixStream,
     /// `None` where there are no fifos, or when it cannot be made: looking now and then serves as well.
     commands: Option<File>,
+    /// Tells that files of output grew.
+    growth: Growth,
     /// What came on stdin and was not taken yet.
     given: Vec<u8>,
 }
@@ -47,6 +53,7 @@ impl Wake {
             child_ended: listen(SIGCHLD)?,
             end_asked: listen(SIGTERM)?,
             commands: None,
+            growth: Growth::default(),
             given: Vec::new(),
         })
     }
@@ -56,16 +63,35 @@ impl Wake {
         self.commands = store::open_fifo(fifo).ok();
     }
 
-    pub(super) fn stop_listening(&mut self) {
-        self.commands = None;
+    /// Listens to the growth of the files of output, too, until the run is over; tells whether there is one that it did
+    /// not listen to. Look at it after this call.
+    pub(super) fn listen_to(&mut self, outputs: &mut Outputs) -> bool {
+        let is_new = !std::mem::replace(&mut outputs.watched, true);
+        if is_new {
+            outputs.paths().for_each(|path| self.growth.watch(path));
+        }
+        is_new
     }
 
-    /// Waits until there is something to look at, or until `until`.
-    pub(super) fn wait(&mut self, now: Moment, until: Option<Moment>) -> Inputs {
-        let look_again = now + if self.commands.is_some() { LOOK_AGAIN } else { LOOK_OFTEN };
-        let until = until.map_or(look_again, |until| until.min(look_again));
+    pub(super) fn stop_listening(&mut self) {
+        self.commands = None;
+        self.growth.forget();
+    }
+
+    /// Whether files of output may have grown. Look then.
+    pub(super) fn has_growth(&mut self, quiet_until: Moment) -> bool {
+        quiet_until <= clock::monotonic() && self.growth.drain()
+    }
+
+    /// Waits until there is something to look at, or until `until`. That output grew is heard from `quiet_until` on.
+    pub(super) fn wait(&mut self, now: Moment, until: Option<Moment>, quiet_until: Moment) -> Inputs {
+        let look_again =
+            now + if self.commands.is_some() && !self.growth.is_deaf { LOOK_AGAIN } else { LOOK_OFTEN };
+        let quiet_until = (quiet_until > now && self.growth.hears()).then_some(quiet_until);
+        let until = until.into_iter().chain(quiet_until).fold(look_again, Moment::min);
         let mut sources = vec![self.child_ended.as_fd(), self.end_asked.as_fd()];
         sources.extend(self.commands.as_ref().map(AsFd::as_fd));
+        sources.extend(self.growth.descriptor().filter(|_| quiet_until.is_none()));
         poll(&sources, Some(now.until(until)));
         drain(&mut self.child_ended);
         let told = self.commands.as_mut().is_none_or(drain);

@@ -288,7 +288,7 @@ fn record_of(lines: &[Value]) -> Value {
             "run.started" => take(&["run", "host", "item", "pid", "boot", "token_sha256", "cgroup"]),
             "workspace.ready" => take(&["workspace"]),
             "session" => take(&["session"]),
-            "run.ended" => take(&["outcome", "evidence", "delivered", "error"]),
+            "run.ended" => take(&["outcome", "evidence", "delivered", "error", "output_truncated"]),
             _ => {}
         }
         let status = match line["type"].as_str().unwrap_or_default() {

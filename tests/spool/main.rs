@@ -16,6 +16,7 @@ mod damage;
 mod disk;
 mod exhaustion;
 mod faults;
+mod follow;
 mod fsck;
 mod hand;
 mod hostile;
