@@ -32,6 +32,12 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
+    /// The time so long ago.
+    pub(crate) fn before(self, ago: Duration) -> Timestamp {
+        let micros = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.0.saturating_sub(micros).max(*TOLD.start()))
+    }
+
     fn utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
@@ -85,6 +91,29 @@ impl fmt::Display for Date {
     }
 }
 
+/// Reads a length of time as people write it: `90` or `90s`, `10m`, `1h30m`, `2d`; `None` when it is none.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 60 * 60,
+            b'd' => 24 * 60 * 60,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then_some(Duration::from_secs(seconds))
+}
+
 /// Whether a folder's name has the form of a day. An id that somebody chose may be of a year with five digits, told with a
 /// `+`.
 pub(crate) fn is_date(name: &str) -> bool {
@@ -132,6 +161,33 @@ mod tests {
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
         assert!(at.to_string().ends_with(".123456Z"), "{at}");
         assert_eq!(at.date().to_string(), at.to_string()[..10]);
+    }
+
+    #[test]
+    fn a_length_of_time_is_read_as_people_write_it() {
+        for (text, seconds) in
+            [("0", 0), ("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "10 m",
+            "-1",
+            "-1s",
+            "1.5h",
+            "10x",
+            "1h30",
+            "1µ",
+            "99999999999999999999",
+            "9999999999999999d",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+        let at = Timestamp::from_micros(1_795_187_045_123_456);
+        assert_eq!(at.since(at.before(Duration::from_secs(600))), Duration::from_secs(600));
+        assert_eq!(at.before(Duration::MAX).to_string(), "0000-01-01T00:00:00.000000Z");
     }
 
     #[test]

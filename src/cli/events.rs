@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::find;
+use super::follow::{self, Begun};
 use super::interrupt::Interrupts;
-use super::output::{self, Begun};
 use super::pending::watch;
 use super::series::{Go, Log, Series, Taken};
 use super::{Answer, CliError, Context, talk, write_raw};
@@ -52,13 +52,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         return print_events(layout, Series::new(log, arguments.after), &folder, None, arguments);
     };
     let run = if arguments.follow {
-        match output::await_run(context, layout, text, None, &mut Interrupts::new()?)? {
+        match follow::await_run(context, layout, text, None, &mut Interrupts::new()?)? {
             Begun::Run(run) => run,
             Begun::Never | Begun::Interrupted => return Ok(Answer::No),
         }
     } else {
         let target = find::target(layout, text)?;
-        output::run_of(layout, &target.found, target.attempt)?
+        follow::run_of(layout, &target.found, target.attempt)?
     };
     let paths = layout.run(run);
     print_events(
@@ -105,7 +105,7 @@ fn print_events(
             watch(&mut hints, folder);
         }
         // Before the lines are read: what is read then is all of them.
-        let over = run.map_or(Ok(None), |run| output::is_over(layout, run))?;
+        let over = run.map_or(Ok(None), |run| follow::is_over(layout, run))?;
         let go = series.read(&mut |line| {
             if printed == limit {
                 return Ok(Go::Stop);
@@ -121,7 +121,7 @@ fn print_events(
             return Ok(Answer::Yes);
         }
         if let (Some(run), Some(over)) = (run, over) {
-            return Ok(output::answer(run, over));
+            return Ok(follow::answer(run, over));
         }
         let now = clock::monotonic();
         hints.wait(&[], now, run.map(|_| now + LOOK_EVERY));

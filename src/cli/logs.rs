@@ -1,28 +1,40 @@
 //! `gitspool logs`
 
-use super::find;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use super::find::{self, Found};
+use super::follow::{self, Begun, Followed, Followee, Label};
 use super::interrupt::Interrupts;
-use super::output::{self, Begun, Followed, Form, Stream, Wanted};
-use super::run::because;
-use super::{Answer, CliError, Context, runs, talk};
+use super::output::{self, Form, Stream, View, Wanted};
+use super::{Answer, CliError, Context};
+use crate::clock;
+use crate::environment;
+use crate::escape;
 use crate::id::RunId;
 use crate::layout::Layout;
-use crate::outcome::Outcome;
-use crate::spec::Output;
+use crate::time::{self, Timestamp};
 
-/// Print the output of a task's last run
+/// The colours of prefixes, in turn: those that can be read on black and on white.
+const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+/// How much of an id's end stands for a task without a name.
+const ID_END: usize = 8;
+
+/// Print the output of tasks' last runs; of several, each line behind the name of its task
+///
+/// Several runs are printed one after the other; with --timestamps, or while they are followed, by time.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The id of a task or a run, the end of it, or a name
-    #[arg(value_name = "ID")]
-    task: String,
-    /// Wait for the run to begin, and go on until it has ended
+    /// Ids of tasks or runs, the ends of them, or names
+    #[arg(required = true, value_name = "ID")]
+    tasks: Vec<String>,
+    /// Wait for the runs to begin, and go on until all have ended; a new run of a task is followed too
     #[arg(long, short)]
     follow: bool,
-    /// Only its stdout, if the task keeps them apart
+    /// Only stdout, if the task keeps them apart
     #[arg(long, conflicts_with = "stderr")]
     stdout: bool,
-    /// Only its stderr, if the task keeps them apart
+    /// Only stderr, if the task keeps them apart
     #[arg(long)]
     stderr: bool,
     /// The output of this run, not of the last
@@ -32,74 +44,113 @@ pub(super) struct Arguments {
     #[arg(long)]
     raw: bool,
     /// Only the last lines of what is there
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, short = 'n', value_name = "LINES")]
     tail: Option<u64>,
+    /// Only what was printed since then: a time in RFC 3339, or how long ago, as 10m
+    #[arg(long, value_name = "TIME", value_parser = since, allow_negative_numbers = true)]
+    since: Option<Timestamp>,
+    /// Begin each line with the time at which it was printed, or with - where that is not known
+    #[arg(long, short)]
+    timestamps: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
     let spool = context.open()?;
     let layout = &spool.layout;
-    if !arguments.follow {
-        let target = find::target(layout, &arguments.task)?;
-        let run = output::run_of(layout, &target.found, arguments.run.or(target.attempt))?;
-        let mut streams = streams(context, layout, run, arguments)?;
-        streams.iter_mut().try_for_each(|stream| stream.copy().and_then(|()| stream.end()))?;
-        if streams.iter().all(Stream::is_empty) {
-            tell_nothing(layout, run)?;
-        }
-        return Ok(Answer::Yes);
-    }
-    let mut interrupts = Interrupts::new()?;
-    match output::await_run(context, layout, &arguments.task, arguments.run, &mut interrupts)? {
-        Begun::Run(run) => {
-            let mut streams = streams(context, layout, run, arguments)?;
-            let followed = output::follow(layout, run, &mut streams, &mut interrupts)?;
-            if followed == Followed::Ended && streams.iter().all(Stream::is_empty) {
-                tell_nothing(layout, run)?;
-            }
-            Ok(output::answer(run, followed))
-        }
-        Begun::Never => Ok(Answer::No),
-        Begun::Interrupted => Ok(Answer::Yes),
-    }
-}
-
-fn streams(
-    context: &Context,
-    layout: &Layout,
-    run: RunId,
-    arguments: &Arguments,
-) -> Result<Vec<Stream>, CliError> {
     let wanted = match (arguments.stdout, arguments.stderr) {
         (true, _) => Wanted::Stdout,
         (_, true) => Wanted::Stderr,
         (false, false) => Wanted::All,
     };
     let form = Form::choose(context, arguments.raw);
-    let streams = output::streams(layout, run, kept(layout, run)?, wanted, form);
-    let mut streams = streams.ok_or_else(|| {
-        let path = layout.run(run).output();
-        CliError::NotFound(format!("run {run} did not keep them apart: {} has both", path.display()))
-    })?;
-    if let Some(lines) = arguments.tail {
-        streams.iter_mut().try_for_each(|stream| stream.skip_to_tail(lines))?;
+    let Arguments { timestamps, since, tail, .. } = *arguments;
+    let view = View { form, wanted, timestamps, since, tail };
+    if arguments.follow {
+        return go_on(context, layout, arguments, &view);
     }
-    Ok(streams)
+    let mut chosen = Vec::new();
+    for text in &arguments.tasks {
+        let target = find::target(layout, text)?;
+        let run = follow::run_of(layout, &target.found, arguments.run.or(target.attempt))?;
+        chosen.push((run, true));
+    }
+    let mut followees = followees(layout, &chosen, form)?;
+    followees.iter_mut().try_for_each(|followee| followee.open(layout, &view))?;
+    let mut streams: Vec<&mut Stream> = followees.iter_mut().flat_map(Followee::streams).collect();
+    output::print_all(&mut streams)?;
+    for followee in &mut followees {
+        if followee.streams().iter().all(Stream::is_empty) {
+            follow::tell_nothing(layout, followee.run())?;
+        }
+    }
+    Ok(Answer::Yes)
 }
 
-/// Says how a run stands that has printed nothing, unless all is well.
-fn tell_nothing(layout: &Layout, run: RunId) -> Result<(), CliError> {
-    let record = runs::record(layout, run)?;
-    if let Some(record) = record.filter(|record| record.outcome != Some(Outcome::Succeeded)) {
-        let because = record.evidence.as_ref().map(because).unwrap_or_default();
-        talk(&format!("gitspool: run {run} has printed nothing: {}{because}", runs::status_word(&record)));
+/// Follows the runs until all have ended.
+fn go_on(context: &Context, layout: &Layout, arguments: &Arguments, view: &View) -> Result<Answer, CliError> {
+    let mut interrupts = Interrupts::new()?;
+    let mut chosen = Vec::new();
+    let mut all = Answer::Yes;
+    for text in &arguments.tasks {
+        let named =
+            arguments.run.is_some() || find::look_for(layout, text)?.is_some_and(|it| it.attempt.is_some());
+        match follow::await_run(context, layout, text, arguments.run, &mut interrupts)? {
+            Begun::Run(run) => chosen.push((run, named)),
+            Begun::Never => all = Answer::No,
+            Begun::Interrupted => return Ok(Answer::Yes),
+        }
     }
-    Ok(())
+    let mut followees = followees(layout, &chosen, view.form)?;
+    followees.iter_mut().try_for_each(|followee| followee.open(layout, view))?;
+    for (run, followed) in follow::follow(layout, &mut followees, view, &mut interrupts)? {
+        if follow::answer(run, followed) == Answer::No && followed != Followed::Interrupted {
+            all = Answer::No;
+        }
+    }
+    Ok(all)
 }
 
-/// Which files a run's output goes to.
-fn kept(layout: &Layout, run: RunId) -> Result<Output, CliError> {
-    let found = find::exact(layout, run.task)?;
-    let spec = found.map_or(Ok(None), |found| find::spec(&found))?;
-    Ok(spec.map_or(Output::Merged, |spec| spec.output))
+/// The runs with what stands before their lines, which is nothing if there is only one.
+fn followees(layout: &Layout, chosen: &[(RunId, bool)], form: Form) -> Result<Vec<Followee>, CliError> {
+    let mut names = Vec::new();
+    for (run, _) in chosen {
+        let found = find::exact(layout, run.task)?;
+        names.push(name(found.as_ref(), *run)?);
+    }
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+    let unique = chosen.iter().zip(&names).map(|((run, _), name)| match counts[name.as_str()] {
+        1 => name.clone(),
+        _ => format!("{name}-{}", id_end(*run)),
+    });
+    let unique: Vec<String> = unique.collect();
+    let width = unique.iter().map(String::len).max().unwrap_or(0);
+    let coloured =
+        form != Form::Json && std::io::stdout().is_terminal() && environment::value("NO_COLOR").is_none();
+    let label = |(n, name): (usize, String)| match chosen.len() {
+        1 => Label::default(),
+        _ => Label { name, width, colour: coloured.then(|| COLOURS[n % COLOURS.len()]) },
+    };
+    let labels = unique.into_iter().enumerate().map(label);
+    let both = chosen.iter().zip(labels);
+    both.map(|((run, is_only), label)| Followee::new(layout, *run, *is_only, label)).collect()
+}
+
+/// What a task is called before its lines.
+fn name(found: Option<&Found>, run: RunId) -> Result<String, CliError> {
+    let spec = found.map_or(Ok(None), find::spec)?;
+    let name = spec.and_then(|spec| spec.name).map(|name| escape::line(name.as_str()));
+    Ok(name.unwrap_or_else(|| id_end(run)))
+}
+
+fn id_end(run: RunId) -> String {
+    let id = run.task.to_string();
+    id[id.len() - ID_END..].to_owned()
+}
+
+/// Reads a point in time, or how long ago it was.
+fn since(text: &str) -> Result<Timestamp, &'static str> {
+    let ago = time::parse_duration(text).map(|ago| clock::now().before(ago));
+    let at = ago.or_else(|| text.parse().ok());
+    at.ok_or("a time is told as 2026-11-20T15:04:05Z, or as how long ago it was: 90s, 10m, 2h, 1d")
 }

@@ -1,31 +1,32 @@
-//! The output of a run: what is there, and then what comes, until the run has ended and all of it is printed.
+//! The output of a run, read from its files: byte for byte, or in lines that bear where and when they were printed.
+//!
+//! What a limit has taken out of the middle of a file is told in its place, whether the file is already written anew or
+//! still has a hole there. A hole only grows, so it is looked for after its place was read.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::find::{self, Found, Target};
-use super::interrupt::Interrupts;
-use super::pending::{self, Admitted, watch};
-use super::{Answer, CliError, Context, print, print_json, runs, talk, write_raw};
+use super::place::{hole, line_begin, tail_offset};
+use super::{CliError, Context, print_json, write_raw};
 use crate::clock;
 use crate::escape;
-use crate::hint::Hints;
 use crate::id::RunId;
+use crate::index::{Index, LeftOut};
 use crate::layout::Layout;
-use crate::lock;
-use crate::record::Status;
-use crate::spec::Output;
+use crate::spec::{Output, Spec};
 use crate::store::{self, StoreError};
+use crate::time::Timestamp;
 
-/// How often to look whether the supervisor of a silent run still lives: the end of a lock gives no hint.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How much is read at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
+/// A line that is longer is printed in parts.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// What stands for a time that nobody knows.
+const NO_TIME: &str = "-";
 
 /// How output is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,34 +56,79 @@ pub(super) enum Wanted {
     All,
     Stdout,
     Stderr,
+    Nothing,
+}
+
+/// What of a run's output is shown, and how.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) form: Form,
+    pub(super) wanted: Wanted,
+    /// Whether each line bears its time.
+    pub(super) timestamps: bool,
+    /// Only what was printed from then on.
+    pub(super) since: Option<Timestamp>,
+    /// Only so many of the last lines that are there.
+    pub(super) tail: Option<u64>,
 }
 
 /// One file of output, and how far it is printed.
 pub(super) struct Stream {
     word: &'static str,
     path: PathBuf,
+    index_path: PathBuf,
     file: Option<File>,
     offset: u64,
     form: Form,
     run: RunId,
-    /// What was read and cannot be printed yet: the begin of a character, or of a line.
+    /// What stands before each line. Without it, and without times, bytes go as they come.
+    label: String,
+    timestamps: bool,
+    /// Whether there may be a hole.
+    has_limit: bool,
+    times: Index,
+    left_out: Option<LeftOut>,
+    /// Whether what comes was printed when it is read.
+    is_live: bool,
+    /// What was read; up to `taken` it is printed.
     rest: Vec<u8>,
+    taken: usize,
+    /// The last byte that was read.
+    last: u8,
 }
 
-/// The wanted streams of a run; `None` when they were not kept apart.
+/// The wanted streams of a run whose task is `spec`; `None` when they were not kept apart.
 pub(super) fn streams(
     layout: &Layout,
     run: RunId,
-    kept: Output,
-    wanted: Wanted,
-    form: Form,
+    spec: &Spec,
+    view: &View,
+    label: &str,
 ) -> Option<Vec<Stream>> {
     let paths = layout.run(run);
-    let stream = |word, path| Stream { word, path, file: None, offset: 0, form, run, rest: Vec::new() };
-    let stdout = || stream("stdout", paths.stdout());
-    let stderr = || stream("stderr", paths.stderr());
-    match (kept, wanted) {
-        (Output::Merged, Wanted::All) => Some(vec![stream("output", paths.output())]),
+    let stream = |word, path, index_path| Stream {
+        word,
+        path,
+        index_path,
+        file: None,
+        offset: 0,
+        form: view.form,
+        run,
+        label: label.to_owned(),
+        timestamps: view.timestamps,
+        has_limit: spec.output_bytes_max.is_some(),
+        times: Index::default(),
+        left_out: None,
+        is_live: false,
+        rest: Vec::new(),
+        taken: 0,
+        last: b'\n',
+    };
+    let stdout = || stream("stdout", paths.stdout(), paths.stdout_index());
+    let stderr = || stream("stderr", paths.stderr(), paths.stderr_index());
+    match (spec.output, view.wanted) {
+        (_, Wanted::Nothing) => Some(vec![]),
+        (Output::Merged, Wanted::All) => Some(vec![stream("output", paths.output(), paths.output_index())]),
         (Output::Merged, Wanted::Stdout | Wanted::Stderr) => None,
         (Output::Apart, Wanted::All) => Some(vec![stdout(), stderr()]),
         (Output::Apart, Wanted::Stdout) => Some(vec![stdout()]),
@@ -90,15 +136,59 @@ pub(super) fn streams(
     }
 }
 
-impl Stream {
-    /// Passes over all but the last `lines` lines that are there now.
-    pub(super) fn skip_to_tail(&mut self, lines: u64) -> Result<(), StoreError> {
-        if self.is_open()?
-            && let Some(file) = &self.file
-        {
-            self.offset = store::at("read", &self.path, tail_offset(file, lines))?;
+/// Prints all that is there of some streams: one after the other, or by the times of their lines if these are shown.
+pub(super) fn print_all(streams: &mut [&mut Stream]) -> Result<(), CliError> {
+    if !streams.iter().any(|stream| stream.timestamps) {
+        return streams.iter_mut().try_for_each(|stream| stream.copy().and_then(|()| stream.end()));
+    }
+    let mut lines = Vec::new();
+    for stream in &mut *streams {
+        // A block of each, not all of it.
+        lines.push(stream.next_line(true)?);
+    }
+    // A line without a time goes with what is before it.
+    let first = |lines: &[Option<Line>]| {
+        let there = lines.iter().enumerate().filter_map(|(n, line)| Some((line.as_ref()?.at, n)));
+        there.min().map(|(_, n)| n)
+    };
+    while let Some(n) = first(&lines) {
+        let next = streams[n].next_line(true)?;
+        if let Some(line) = std::mem::replace(&mut lines[n], next) {
+            streams[n].print_line(&line)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// A line of output without its end, and when that was printed, if it is known.
+pub(super) struct Line {
+    pub(super) text: Vec<u8>,
+    at: Option<Timestamp>,
+}
+
+impl Stream {
+    /// Takes for printed when it is read what is not there yet, or no index tells of.
+    pub(super) fn go_live(&mut self) {
+        self.is_live = true;
+    }
+
+    /// Passes over what is there and not wanted; tells whether times were asked for that are not known.
+    pub(super) fn skip(&mut self, view: &View) -> Result<bool, StoreError> {
+        if !self.is_open()? {
+            return Ok(false);
+        }
+        let Some(file) = &self.file else { return Ok(false) };
+        if let Some(lines) = view.tail {
+            self.offset = store::at("read", &self.path, tail_offset(file, lines, self.has_limit))?;
+        }
+        let (Some(since), false) = (view.since, self.times.is_empty()) else {
+            return Ok(view.since.is_some() && store::at("look at", &self.path, file.metadata())?.len() > 0);
+        };
+        let before = self.times.before(since);
+        let offset = self.left_out.map_or(before, |out| out.offset_of(before));
+        let begin = store::at("read", &self.path, line_begin(file, offset))?;
+        self.offset = self.offset.max(begin);
+        Ok(false)
     }
 
     /// Whether nothing was there so far.
@@ -108,53 +198,136 @@ impl Stream {
 
     /// Prints what is new.
     pub(super) fn copy(&mut self) -> Result<(), CliError> {
-        if !self.is_open()? {
+        if !self.is_in_lines() {
+            while self.fill()? {
+                let bytes = std::mem::take(&mut self.rest);
+                self.put(bytes)?;
+            }
             return Ok(());
         }
-        let mut block = vec![0; BLOCK_BYTES];
-        while let Some(file) = &self.file {
-            let read = store::at("read", &self.path, file.read_at(&mut block, self.offset))?;
-            if read == 0 {
-                break;
-            }
-            self.offset += read as u64;
-            self.put(&block[..read])?;
+        while let Some(line) = self.next_line(false)? {
+            self.print_line(&line)?;
         }
         Ok(())
     }
 
     /// Prints what was left over, when nothing more will come.
     pub(super) fn end(&mut self) -> Result<(), CliError> {
+        if self.is_in_lines() {
+            while let Some(line) = self.next_line(true)? {
+                self.print_line(&line)?;
+            }
+            return Ok(());
+        }
         let rest = std::mem::take(&mut self.rest);
-        match self.form {
-            _ if rest.is_empty() => Ok(()),
-            Form::Raw => write_raw(&rest),
-            Form::Escaped => print(&String::from_utf8_lossy(&rest)),
-            Form::Json => self.print_line(&rest),
+        write_raw(escape::lines(&String::from_utf8_lossy(&rest)).as_bytes())
+    }
+
+    fn is_in_lines(&self) -> bool {
+        !self.label.is_empty() || self.timestamps || self.form == Form::Json
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) -> Result<(), CliError> {
+        if self.form == Form::Raw {
+            return write_raw(&bytes);
+        }
+        let (text, taken) = escape::bytes(&bytes);
+        // The begin of a character.
+        self.rest = bytes[taken..].to_vec();
+        write_raw(text.as_bytes())
+    }
+
+    /// The next line that is whole; or, if `all`, what there is of it.
+    pub(super) fn next_line(&mut self, all: bool) -> Result<Option<Line>, CliError> {
+        let mut searched = self.taken;
+        loop {
+            let end = self.rest[searched..].iter().position(|byte| *byte == b'\n').map(|at| searched + at);
+            if let Some(end) = end {
+                return Ok(Some(self.take_line(end, 1)?));
+            }
+            searched = self.rest.len() - self.taken;
+            let is_long = searched >= LINE_BYTES_MAX;
+            self.rest.drain(..std::mem::take(&mut self.taken));
+            if is_long || !self.fill()? {
+                let is_there = !self.rest.is_empty() && (all || is_long);
+                return Ok(if is_there { Some(self.take_line(self.rest.len(), 0)?) } else { None });
+            }
         }
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        match self.form {
-            Form::Raw => write_raw(bytes),
-            Form::Escaped => {
-                self.rest.extend_from_slice(bytes);
-                let (text, taken) = escape::bytes(&self.rest);
-                self.rest.drain(..taken);
-                print(&text)
-            }
-            Form::Json => {
-                self.rest.extend_from_slice(bytes);
-                let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                let lines: Vec<u8> = self.rest.drain(..whole).collect();
-                lines.split_inclusive(|byte| *byte == b'\n').try_for_each(|line| self.print_line(line))
-            }
-        }
+    fn take_line(&mut self, end: usize, newline: usize) -> Result<Line, StoreError> {
+        let text = self.rest[self.taken..end].to_vec();
+        self.taken = end + newline;
+        let offset = self.offset - (self.rest.len() - self.taken) as u64;
+        let at = if self.timestamps { self.time_of(offset)? } else { None };
+        Ok(Line { text, at })
     }
 
-    fn print_line(&self, line: &[u8]) -> Result<(), CliError> {
-        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-        print_json(&json!({"run": self.run, "stream": self.word, "text": text}))
+    /// When the first `offset` bytes of the file had been printed.
+    fn time_of(&mut self, offset: u64) -> Result<Option<Timestamp>, StoreError> {
+        let printed = self.left_out.map_or(offset, |out| out.printed_at(offset));
+        if let Some(at) = self.times.time_of(printed) {
+            return Ok(Some(at));
+        }
+        self.read_index()?;
+        let at = self.times.time_of(printed);
+        Ok(at.or_else(|| self.is_live.then(clock::now)))
+    }
+
+    fn read_index(&mut self) -> Result<(), StoreError> {
+        let bytes = store::read_if_there(&self.index_path)?.unwrap_or_default();
+        self.times = Index::parse(&bytes);
+        Ok(())
+    }
+
+    fn print_line(&self, line: &Line) -> Result<(), CliError> {
+        let Line { text, at } = line;
+        if self.form == Form::Json {
+            let mut object =
+                json!({"run": self.run, "stream": self.word, "text": String::from_utf8_lossy(text)});
+            if let (Some(at), Some(map)) = (at, object.as_object_mut()) {
+                map.insert("at".to_owned(), at.to_string().into());
+            }
+            return print_json(&object);
+        }
+        let mut bytes = self.label.clone().into_bytes();
+        if self.timestamps {
+            bytes.extend(at.map_or(NO_TIME.to_owned(), |at| at.to_string()).bytes());
+            bytes.push(b' ');
+        }
+        match self.form {
+            Form::Raw | Form::Json => bytes.extend(text),
+            Form::Escaped => bytes.extend(shown(text).bytes()),
+        }
+        bytes.push(b'\n');
+        write_raw(&bytes)
+    }
+
+    /// Reads what is new, some of it; tells whether there was something. What is missing is told in a line.
+    fn fill(&mut self) -> Result<bool, CliError> {
+        if !self.is_open()? {
+            return Ok(false);
+        }
+        let Some(file) = &self.file else { return Ok(false) };
+        let mut block = vec![0; BLOCK_BYTES];
+        let read = store::at("read", &self.path, file.read_at(&mut block, self.offset))?;
+        block.truncate(read);
+        if self.has_limit && block.contains(&0) {
+            match hole(file, self.offset) {
+                Some(hole) if hole.start <= self.offset => {
+                    let (_, line) = LeftOut::between(self.offset, hole.end, self.last == b'\n');
+                    (self.offset, self.last) = (hole.end, b'\n');
+                    self.rest.extend(line.bytes());
+                    return Ok(true);
+                }
+                Some(hole) => block.truncate(usize::try_from(hole.start - self.offset).unwrap_or(usize::MAX)),
+                None => {}
+            }
+        }
+        self.offset += block.len() as u64;
+        self.last = block.last().copied().unwrap_or(self.last);
+        self.rest.extend(&block);
+        Ok(!block.is_empty())
     }
 
     fn is_open(&mut self) -> Result<bool, StoreError> {
@@ -163,196 +336,35 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 opened => Some(store::at("open", &self.path, opened)?),
             };
+            if let Some(file) = &self.file {
+                let len = store::at("look at", &self.path, file.metadata())?.len();
+                self.read_index()?;
+                self.left_out = self.times.left_out(len);
+            }
         }
         Ok(self.file.is_some())
     }
 }
 
-/// Where the last `lines` lines of a file begin.
-fn tail_offset(file: &File, lines: u64) -> io::Result<u64> {
-    let mut block = vec![0; BLOCK_BYTES];
-    let len = file.metadata()?.len();
-    let (mut end, mut left) = (len, lines);
-    while end > 0 {
-        let begin = end.saturating_sub(BLOCK_BYTES as u64);
-        let part = &mut block[..usize::try_from(end - begin).unwrap_or(BLOCK_BYTES)];
-        file.read_exact_at(part, begin)?;
-        for (at, byte) in part.iter().enumerate().rev() {
-            let after = begin + at as u64 + 1;
-            // The newline at the very end closes the last line, and begins none.
-            if *byte == b'\n' && after < len {
-                if left <= 1 {
-                    return Ok(if lines == 0 { len } else { after });
-                }
-                left -= 1;
+/// A line as it is shown on a terminal.
+pub(super) fn shown(line: &[u8]) -> String {
+    let (mut text, taken) = escape::bytes(line);
+    line[taken..].iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    text
+}
+
+/// Reads the lines of a run's output for somebody who does not print them.
+pub(super) fn last_line(layout: &Layout, run: RunId, spec: &Spec) -> Result<Option<String>, CliError> {
+    let view = View { form: Form::Raw, wanted: Wanted::All, timestamps: false, since: None, tail: Some(1) };
+    let mut last: Option<(Option<Timestamp>, String)> = None;
+    for mut stream in streams(layout, run, spec, &view, "").unwrap_or_default() {
+        stream.skip(&view)?;
+        stream.timestamps = true;
+        while let Some(line) = stream.next_line(true)? {
+            if last.as_ref().is_none_or(|(at, _)| *at <= line.at) {
+                last = Some((line.at, shown(&line.text)));
             }
         }
-        end = begin;
     }
-    Ok(if lines == 0 { len } else { 0 })
-}
-
-/// How following a run came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Followed {
-    Ended,
-    /// Nobody is left who could end it.
-    Abandoned,
-    /// The user does not want to see more.
-    Interrupted,
-}
-
-/// Prints the streams of a run until it has ended.
-pub(super) fn follow(
-    layout: &Layout,
-    run: RunId,
-    streams: &mut [Stream],
-    interrupts: &mut Interrupts,
-) -> Result<Followed, CliError> {
-    let mut hints = Hints::new();
-    let paths = layout.run(run);
-    loop {
-        watch(&mut hints, paths.dir());
-        // Before the output is read: what is printed then is all of it.
-        let over = is_over(layout, run)?;
-        streams.iter_mut().try_for_each(Stream::copy)?;
-        if let Some(over) = over {
-            streams.iter_mut().try_for_each(Stream::end)?;
-            return Ok(over);
-        }
-        let now = clock::monotonic();
-        hints.wait(&[interrupts.descriptor()], now, Some(now + LOOK_EVERY));
-        if interrupts.taken() {
-            return Ok(Followed::Interrupted);
-        }
-    }
-}
-
-/// Whether nothing more will come of a run.
-pub(super) fn is_over(layout: &Layout, run: RunId) -> Result<Option<Followed>, CliError> {
-    let ended = runs::record(layout, run)?.is_some_and(|record| record.status == Status::Ended);
-    if ended {
-        return Ok(Some(Followed::Ended));
-    }
-    Ok(runs::is_abandoned(layout, run)?.then_some(Followed::Abandoned))
-}
-
-/// What there is to say about a run that nobody will end.
-fn abandoned(run: RunId) -> String {
-    format!("gitspool: run {run} has lost its supervisor; the next daemon records its end")
-}
-
-/// What a wait for a run came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    Run(RunId),
-    /// The task has ended without it.
-    Never,
-    Interrupted,
-}
-
-/// Waits until a run of the task `text` has begun: the one that was asked for, else the last.
-pub(super) fn await_run(
-    context: &Context,
-    layout: &Layout,
-    text: &str,
-    attempt: Option<u32>,
-    interrupts: &mut Interrupts,
-) -> Result<Begun, CliError> {
-    let Target { found, attempt: named } =
-        match pending::await_admission(context, layout, text, None, Some(interrupts))? {
-            Admitted::Task(target) => *target,
-            Admitted::NotYet(_) => return Ok(Begun::Interrupted),
-        };
-    let (task, wanted) = (found.task, attempt.or(named));
-    let mut hints = Hints::new();
-    let mut told = false;
-    loop {
-        // The folder from which its file goes when something happens to it.
-        let folders = find::exact(layout, task)?.and_then(|found| found.path.parent().map(Path::to_owned));
-        folders
-            .into_iter()
-            .chain([layout.runs_of(&task.date())])
-            .for_each(|folder| watch(&mut hints, &folder));
-        let found = find::exact(layout, task)?;
-        let last = runs::attempts(layout, task);
-        match wanted {
-            Some(wanted) if (1..=last).contains(&wanted) => {
-                return Ok(Begun::Run(RunId { task, attempt: wanted }));
-            }
-            None if last > 0 => return Ok(Begun::Run(RunId { task, attempt: last })),
-            Some(_) | None => {}
-        }
-        if found.is_some_and(|found| found.place.is_ended()) {
-            talk(&format!("gitspool: task {task} has ended without that run"));
-            return Ok(Begun::Never);
-        }
-        if !told && !lock::is_held(layout.root())? {
-            context.no_daemon(&format!("task {task} waits"));
-            told = true;
-        }
-        let now = clock::monotonic();
-        hints.wait(&[interrupts.descriptor()], now, Some(now + LOOK_EVERY));
-        if interrupts.taken() {
-            return Ok(Begun::Interrupted);
-        }
-    }
-}
-
-/// The run that was named, else the task's last.
-pub(super) fn run_of(layout: &Layout, found: &Found, attempt: Option<u32>) -> Result<RunId, CliError> {
-    let last = runs::attempts(layout, found.task);
-    let (task, state) = (found.task, found.place.word());
-    match attempt {
-        None if last == 0 => Err(CliError::NotFound(format!("task {task} has not run, it is {state}"))),
-        None => Ok(RunId { task, attempt: last }),
-        Some(attempt) if (1..=last).contains(&attempt) => Ok(RunId { task, attempt }),
-        Some(attempt) => {
-            Err(CliError::NotFound(format!("task {task} has no run {attempt}; it has had {last}")))
-        }
-    }
-}
-
-/// How a verb answers that followed a run's output.
-pub(super) fn answer(run: RunId, followed: Followed) -> Answer {
-    match followed {
-        Followed::Ended => Answer::Yes,
-        Followed::Abandoned => {
-            talk(&abandoned(run));
-            Answer::No
-        }
-        Followed::Interrupted => {
-            talk(&format!("gitspool: run {run} goes on"));
-            Answer::Yes
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_lines_are_found_whatever_the_end_of_the_file_and_the_blocks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("output.log");
-        let long = "x".repeat(BLOCK_BYTES);
-        for (text, lines, tail) in [
-            ("", 3, ""),
-            ("a\nb\nc\n", 0, ""),
-            ("a\nb\nc\n", 1, "c\n"),
-            ("a\nb\nc", 1, "c"),
-            ("a\nb\nc", 2, "b\nc"),
-            ("a\n\n\n", 2, "\n\n"),
-            ("a\nb\n", 9, "a\nb\n"),
-            (format!("a\n{long}\nb\n").as_str(), 2, format!("{long}\nb\n").as_str()),
-        ] {
-            store::remove(&path).unwrap();
-            store::create_new(&path, text.as_bytes(), 0o600).unwrap();
-            let offset = tail_offset(&File::open(&path).unwrap(), lines).unwrap();
-            let offset = usize::try_from(offset).unwrap();
-            assert_eq!(text[offset..].len(), tail.len(), "{lines} of {:?}", &text[..text.len().min(10)]);
-            assert_eq!(&text[offset..], tail);
-        }
-    }
+    Ok(last.map(|(_, text)| text))
 }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
+use super::follow::{self, Begun, Followed, Followee, Label};
 use super::interrupt::Interrupts;
-use super::output::{self, Begun, Followed, Form, Wanted};
+use super::output::{Form, View, Wanted};
 use super::submit::{self, TaskArguments};
 use super::{Answer, CliError, Context, print_json, runs, talk};
 use crate::id::{RunId, TaskId};
 use crate::layout::Layout;
 use crate::outcome::{Evidence, Outcome};
-use crate::spec::Output;
 
 /// Submit a task and follow its output; exit with 0 when it has succeeded, else with 1
 ///
@@ -23,24 +23,22 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Answer, CliError> {
     let spool = context.open()?;
     let layout = &spool.layout;
-    let kept = arguments.task.output();
     let mut interrupts = Interrupts::new()?;
     let (task, _) = submit::submit(&spool, arguments.task, None)?;
-    let run = match output::await_run(context, layout, &task.to_string(), None, &mut interrupts)? {
+    let run = match follow::await_run(context, layout, &task.to_string(), None, &mut interrupts)? {
         Begun::Run(run) => run,
         Begun::Never => return Ok(Answer::No),
         Begun::Interrupted => return Ok(left(task)),
     };
-    let mut streams = match context.json {
-        true => Vec::new(),
-        false => {
-            output::streams(layout, run, kept, Wanted::All, Form::choose(context, false)).unwrap_or_default()
-        }
-    };
-    match output::follow(layout, run, &mut streams, &mut interrupts)? {
-        Followed::Ended => tell_end(context, layout, run),
-        Followed::Interrupted => Ok(left(task)),
-        Followed::Abandoned => Ok(output::answer(run, Followed::Abandoned)),
+    let form = Form::choose(context, false);
+    let wanted = if context.json { Wanted::Nothing } else { Wanted::All };
+    let view = View { form, wanted, timestamps: false, since: None, tail: None };
+    let mut followee = Followee::new(layout, run, false, Label::default())?;
+    followee.open(layout, &view)?;
+    match follow::follow(layout, &mut [followee], &view, &mut interrupts)?[..] {
+        [(run, Followed::Ended)] => tell_end(context, layout, run),
+        [(run, followed @ Followed::Abandoned)] => Ok(follow::answer(run, followed)),
+        _ => Ok(left(task)),
     }
 }
 
@@ -69,13 +67,6 @@ fn tell_end(context: &Context, layout: &Layout, run: RunId) -> Result<Answer, Cl
 pub(super) fn because(evidence: &Evidence) -> String {
     let words = evidence.words();
     if words.is_empty() { words } else { format!(" ({words})") }
-}
-
-impl TaskArguments {
-    /// Which files the task's output goes to.
-    fn output(&self) -> Output {
-        if self.apart { Output::Apart } else { Output::Merged }
-    }
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub(crate) struct TaskArguments {
     grace: Option<u64>,
     /// Keep stdout and stderr in two files
     #[arg(long)]
-    pub(super) apart: bool,
+    apart: bool,
     /// Keep so much of its output at most, the begin and the end; 4096 at least
     #[arg(long, value_name = "BYTES")]
     output_bytes_max: Option<u64>,

@@ -1,8 +1,9 @@
 //! The output of runs: the times beside it, its limits, and who follows it and waits for it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -114,7 +115,7 @@ fn a_torrent_is_kept_within(mut sandbox: Sandbox, place: &Path) {
     let (left_out, tail) = rest.split_once(" bytes left out]\n").unwrap();
     let left_out: u64 = left_out.parse().unwrap();
     assert!(head.starts_with("begin\nabcdefgh\n") && head.ends_with("h\n"), "whole lines");
-    assert!(tail.starts_with("abcdefgh\n") && tail.ends_with("abcdefgh\nend\n") | tail.ends_with("\nend\n"));
+    assert!(tail.starts_with("abcdefgh\n") && tail.ends_with("end\n"));
     assert!(!text.contains('\0'));
     let kept = (head.len() + tail.len()) as u64;
     assert!(kept <= BYTES_MAX && kept > BYTES_MAX - 100, "{kept} bytes are kept");
@@ -151,5 +152,177 @@ fn a_little_too_much_is_cut_at_the_end_and_what_fits_is_left_as_it_is() {
     assert_eq!(sandbox.run_record(&long)["output_truncated"], 1);
     let receipt = sandbox.ask("small.json", &json!({"run": ["true"], "output_bytes_max": 4095}));
     assert_eq!(receipt["refusal"]["path"], "$.output_bytes_max", "{receipt}");
+    check(&mut sandbox);
+}
+
+/// What a verb says on stdout; it must succeed.
+fn said(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    sandbox.run(sandbox.gitspool(arguments))
+}
+
+/// Starts a verb whose stdout goes to a file outside.
+fn begin(sandbox: &Sandbox, name: &str, arguments: &[&str]) -> Child {
+    let [stdout, stderr] =
+        ["", ".err"].map(|end| File::create(sandbox.outside(&format!("{name}{end}"))).unwrap());
+    sandbox.gitspool(arguments).stdout(stdout).stderr(stderr).spawn().unwrap()
+}
+
+/// Waits for the end of a verb, and gives its exit code.
+fn end(sandbox: &Sandbox, child: &mut Child) -> Option<i32> {
+    sandbox.wait("the end of a verb", || child.try_wait().unwrap()).code()
+}
+
+#[test]
+fn two_runs_are_followed_at_once_behind_their_names_until_both_have_ended() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let [one, two] = ["one", "two"].map(|name| sandbox.gate(name));
+    let first = sandbox.submit("build", &json!({"shell": format!("echo a; {one}; printf b")}));
+    let second =
+        sandbox.submit("test-it", &json!({"shell": format!("echo c; {two}; echo d >&2"), "output": "apart"}));
+    let mut both = begin(&sandbox, "both", &["logs", "-f", "build", "test-it"]);
+    sandbox.wait_until("their first lines", || sandbox.told("both").lines().count() == 2);
+    let mut lines: Vec<String> = sandbox.told("both").lines().map(ToOwned::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["build   | a", "test-it | c"]);
+    sandbox.open_gate("one");
+    assert_eq!(sandbox.outcome(&first), "succeeded");
+    sandbox.wait_until("the last line", || sandbox.told("both").ends_with("build   | b\n"));
+    assert!(both.try_wait().unwrap().is_none(), "the other goes on");
+    let slept = sleeps(both.id());
+    sandbox.let_work(Duration::from_millis(1000));
+    assert!(sleeps(both.id()) - slept <= 2, "it waits and does not look again and again");
+    sandbox.open_gate("two");
+    assert_eq!(end(&sandbox, &mut both), Some(0));
+    assert!(sandbox.told("both").ends_with("test-it | d\n"));
+    assert_eq!(sandbox.outcome(&second), "succeeded");
+    assert_eq!(
+        said(&sandbox, &["logs", "test-it", "build"]),
+        "test-it | c\ntest-it | d\nbuild   | a\nbuild   | b\n"
+    );
+    assert_eq!(said(&sandbox, &["logs", "build"]), "a\nb", "one alone is as it was printed");
+    assert_eq!(
+        said(&sandbox, &["logs", "-f", "test-it", "build", "--tail", "1"]).lines().count(),
+        3,
+        "of each file"
+    );
+    check(&mut sandbox);
+}
+
+#[test]
+fn lines_are_shown_with_their_times_and_since_a_time() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let [first, second] = ["first", "second"].map(|name| sandbox.gate(name));
+    let shell = format!("echo a; echo b >&2; {first}; echo c >&2; {second}; echo d");
+    let task = sandbox.submit("job", &json!({"shell": shell, "output": "apart"}));
+    let times = |name: &str| json_lines(&sandbox.first_run(&task).join(name));
+    for (gate, index, lines) in [("first", "stderr.index", 1), ("second", "stderr.index", 2)] {
+        sandbox.wait_until("a line and its time", || {
+            times("stdout.index").len() == 1 && times(index).len() == lines
+        });
+        // So that the next one is later.
+        sandbox.let_work(Duration::from_millis(5));
+        sandbox.open_gate(gate);
+    }
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let at = |name: &str, n: usize| times(name)[n]["at"].as_str().unwrap().to_owned();
+    let [a, d] = [0, 1].map(|n| at("stdout.index", n));
+    let [b, c] = [0, 1].map(|n| at("stderr.index", n));
+    let shown = said(&sandbox, &["logs", "job", "--timestamps"]);
+    let mut expected =
+        [(&a, 'a'), (&b, 'b'), (&c, 'c'), (&d, 'd')].map(|(at, text)| format!("{at} {text}\n"));
+    assert_eq!(
+        shown,
+        {
+            expected.sort();
+            expected.concat()
+        },
+        "both streams by time"
+    );
+    assert_eq!(said(&sandbox, &["logs", "job", "--since", &c]), "d\nc\n");
+    assert_eq!(said(&sandbox, &["logs", "job", "-t", "--since", &c]), format!("{c} c\n{d} d\n"));
+    assert_eq!(said(&sandbox, &["logs", "-f", "job", "--stderr", "--since", &c]), "c\n");
+    assert_eq!(said(&sandbox, &["logs", "job", "--since", "1h", "-n", "1"]), "d\nc\n", "one of each");
+    assert_eq!(said(&sandbox, &["logs", "job", "--since", "0s"]), "");
+    let line = said(&sandbox, &["--json", "logs", "job", "-t", "--since", &d]);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["at"], &line["text"], &line["stream"]), (&json!(d), &json!("d"), &json!("stdout")));
+    fs::remove_file(sandbox.first_run(&task).join("stdout.index")).unwrap();
+    let output = sandbox.gitspool(&["logs", "job", "-t", "--stdout", "--since", "0s"]).output().unwrap();
+    assert_eq!(output.stdout, b"- a\n- d\n", "what has no index is shown whole");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no times are known"));
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_was_left_out_is_told_in_its_place_while_the_agent_prints_and_after() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let gate = sandbox.gate("enough");
+    let lines = |from: u32, to: u32| (from..=to).map(|n| format!("{n}\n")).collect::<String>();
+    let shell = format!("seq 1 100000; sleep 0.05; seq 100001 200000; {gate}; echo end");
+    let task = sandbox.submit("job", &json!({"shell": shell, "output_bytes_max": 20_000}));
+    sandbox.wait_until("all lines, most of them given back", || {
+        fs::metadata(sandbox.first_run(&task).join("output.log"))
+            .is_ok_and(|meta| meta.len() == 1_288_895 && meta.blocks() * 512 < 100_000)
+    });
+    let live = said(&sandbox, &["logs", "job"]);
+    assert!(live.starts_with(&lines(1, 1000)) && live.ends_with(&lines(199_000, 200_000)));
+    assert!(
+        live.len() < 60_000 && !live.contains('\0') && live.contains(" bytes left out]\n"),
+        "{}",
+        live.len()
+    );
+    assert_eq!(said(&sandbox, &["logs", "job", "-n", "2"]), lines(199_999, 200_000));
+    let far = said(&sandbox, &["logs", "job", "-n", "100000"]);
+    assert!(far.contains("bytes left out]") && far.ends_with("\n200000\n"));
+    let mut follower = begin(&sandbox, "followed", &["logs", "-f", "job"]);
+    sandbox.wait_until("what was there", || sandbox.told("followed").ends_with("\n200000\n"));
+    sandbox.open_gate("enough");
+    assert_eq!(end(&sandbox, &mut follower), Some(0));
+    assert_eq!(sandbox.told("followed"), live + "end\n", "what it has read is not read again");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let times = json_lines(&sandbox.first_run(&task).join("output.index"));
+    let shown = said(&sandbox, &["logs", "job", "-t"]);
+    let of = |text: &str| shown.lines().find_map(|line| line.strip_suffix(&format!(" {text}")));
+    let at = |from: i64| {
+        chrono::DateTime::parse_from_rfc3339(of("end").unwrap()).unwrap().timestamp_micros() - from
+    };
+    assert_eq!(at(micros(&times[times.len() - 1])) <= 0, true, "{shown}");
+    assert!(at(micros(&times[0])) >= 50_000 && of("1").is_some(), "what follows a gap keeps its time");
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_new_attempt_of_a_followed_task_is_followed_too() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let task = sandbox.submit("job", &json!({"shell": format!("echo first; {gate}")}));
+    let other = sandbox.submit("other", &json!({"run": ["true"]}));
+    let mut follower = begin(&sandbox, "followed", &["logs", "-f", "job", "other"]);
+    sandbox.wait_until("the first line", || sandbox.told("followed").contains("first"));
+    sandbox.outcome(&other);
+    // A daemon that will not hear of the run's end, and so may start another.
+    signal(sandbox.daemon_pid(), Signal::STOP);
+    sandbox.open_gate("gate");
+    sandbox.wait_until("the run's end", || sandbox.run_record(&task)["status"] == "ended");
+    sandbox.let_work(Duration::from_millis(50));
+    assert!(follower.try_wait().unwrap().is_none(), "the task has not ended");
+    let next = sandbox.first_run(&task).with_file_name(format!("{task}.2"));
+    let aside = sandbox.outside("next");
+    fs::create_dir(&aside).unwrap();
+    fs::write(aside.join("output.log"), "second\n").unwrap();
+    for name in ["run.json", "events.jsonl"] {
+        let text = fs::read_to_string(sandbox.first_run(&task).join(name)).unwrap();
+        fs::write(aside.join(name), text.replace(&format!("{task}.1"), &format!("{task}.2"))).unwrap();
+    }
+    fs::rename(&aside, &next).unwrap();
+    sandbox.wait_until("the second line", || sandbox.told("followed").contains("second"));
+    signal(sandbox.daemon_pid(), Signal::CONT);
+    assert_eq!(end(&sandbox, &mut follower), Some(0));
+    assert_eq!(sandbox.told("followed"), "job   | first\njob.2 | second\n");
+    fs::remove_dir_all(next).unwrap();
     check(&mut sandbox);
 }
