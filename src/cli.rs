@@ -25,6 +25,8 @@ mod submit;
 mod wait;
 
 mod asking;
+mod condition;
+mod doing;
 mod dropping;
 mod find;
 mod follow;
@@ -32,6 +34,7 @@ mod interrupt;
 mod output;
 mod pending;
 mod place;
+mod progress;
 mod runs;
 mod series;
 mod shown;

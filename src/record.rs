@@ -74,6 +74,21 @@ pub(crate) enum Event {
     Unknown,
 }
 
+/// The types of lines, as logs spell them.
+pub(crate) const TYPES: [&str; 11] = [
+    "run.started",
+    "workspace.ready",
+    "agent.started",
+    "run.stopping",
+    "command.acknowledged",
+    "command.ended",
+    "note",
+    "session",
+    "summary",
+    "log",
+    "run.ended",
+];
+
 /// How serious a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -312,6 +327,17 @@ mod tests {
         for torn in 0..=first {
             assert_eq!(of_log(run, &jsonl::parse(&log[..torn])), None, "cut at {torn}: no agent was started");
         }
+    }
+
+    #[test]
+    fn the_types_are_those_that_can_be_read() {
+        for of_type in TYPES.into_iter().chain(["run.praised"]) {
+            let bare: Result<Event, _> = serde_json::from_value(serde_json::json!({"type": of_type}));
+            assert_eq!(bare.is_ok(), of_type == "run.praised", "a known type has keys: {of_type}");
+        }
+        let source = include_str!("record.rs");
+        let named = source.lines().filter(|line| line.trim_start().starts_with("#[serde(rename = \""));
+        assert_eq!(named.count(), TYPES.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Only looks: the daemon owns both folders.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::find::{self, Target};
@@ -13,7 +13,7 @@ use crate::answer::Receipt;
 use crate::clock;
 use crate::command::{self, Asked, BYTES_MAX, Command};
 use crate::hint::Hints;
-use crate::id::TaskId;
+use crate::id::{Name, TaskId};
 use crate::layout::{self, Layout};
 use crate::lock;
 use crate::refusal::Refusal;
@@ -48,6 +48,28 @@ pub(super) fn command_of(layout: &Layout, target: &str) -> Result<Option<Waiting
         }
     }
     Ok(None)
+}
+
+/// What the tasks will be called, by their ids or names, that the inbox has for a queue.
+pub(super) fn submitted_to(layout: &Layout, queue: &Name) -> Result<Vec<String>, StoreError> {
+    let mut dropped = Vec::new();
+    for name in store::names(&layout.inbox())? {
+        if !command::is_in_the_making(&name) {
+            dropped.push((layout.dropped(&name), name));
+        }
+    }
+    for claimed in store::names(&layout.claimed())? {
+        let Some((claim, name)) = layout::parse_claim_name(&claimed) else { continue };
+        dropped.push((layout.claim(claim, name), name.to_owned()));
+    }
+    let called = |(path, name): (PathBuf, String)| match command::parse(&name, &read(&path)?) {
+        Ok(Command::Submit(submit)) if submit.spec.queue == *queue => {
+            let id = submit.id.map(|id| id.to_string());
+            id.or_else(|| submit.spec.name.map(|name| name.to_string()))
+        }
+        Ok(_) | Err(_) => None,
+    };
+    Ok(dropped.into_iter().filter_map(called).collect())
 }
 
 fn submits(path: &Path, name: &str, target: &str) -> bool {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::check::check;
 use crate::sandbox::{Sandbox, json_lines, names, signal};
+use crate::terminal::on_terminal;
 
 /// The time of a line, in microseconds.
 fn micros(line: &Value) -> i64 {
@@ -324,5 +325,147 @@ fn a_new_attempt_of_a_followed_task_is_followed_too() {
     assert_eq!(end(&sandbox, &mut follower), Some(0));
     assert_eq!(sandbox.told("followed"), "job   | first\njob.2 | second\n");
     fs::remove_dir_all(next).unwrap();
+    check(&mut sandbox);
+}
+
+#[test]
+fn waiting_for_several_ends_with_the_worst_of_them_or_with_the_first() {
+    let mut sandbox = Sandbox::new();
+    fs::create_dir(sandbox.spool("queue/other")).unwrap();
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let good = sandbox.submit("good", &json!({"run": ["true"], "queue": "other"}));
+    assert_eq!(sandbox.outcome(&good), "succeeded");
+    let slow = sandbox.submit("slow", &json!({"shell": format!("echo working; {gate}; exit 3")}));
+    let any = ["wait", "--any", "slow", "good"];
+    assert_eq!(said(&sandbox, &any), format!("{good} succeeded\n"));
+    assert_eq!(said(&sandbox, &["wait", "--queue", "other"]), "", "none is live");
+    let code = |arguments: &[&str]| {
+        let output = sandbox.gitspool(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    sandbox.wait_until("its output", || sandbox.output(&slow) == "working\n");
+    let (given_up, told) = code(&["wait", "slow", "good", "--timeout", "0s"]);
+    assert_eq!(given_up, 1, "{told}");
+    assert!(told.contains("(slow) is active") && told.contains("is running for"), "{told}");
+    assert!(told.contains("it printed last: working"), "{told}");
+    for wrong in [
+        &["wait", "slow", "--timeout", "soon"][..],
+        &["wait"],
+        &["wait", "slow", "--output", "("],
+        &["wait", "slow", "--event", "run.end"],
+    ] {
+        assert_eq!(code(wrong).0, 2, "{wrong:?}");
+    }
+    assert_eq!(code(&["wait", "--queue", "nowhere"]).0, 1);
+    let mut all = begin(&sandbox, "all", &["wait", "--queue", "default"]);
+    let mut first = begin(&sandbox, "first", &["--json", "wait", "--any", "slow"]);
+    let idle = [all.id(), first.id()];
+    sandbox.let_work(Duration::from_millis(300));
+    let slept = idle.map(sleeps);
+    sandbox.let_work(Duration::from_millis(1000));
+    assert!(idle.iter().zip(slept).all(|(pid, slept)| sleeps(*pid) - slept <= 1), "they wait for a hint");
+    sandbox.open_gate("gate");
+    assert_eq!([&mut all, &mut first].map(|child| end(&sandbox, child)), [Some(1); 2]);
+    assert_eq!(sandbox.told("all"), format!("{slow} failed\n"));
+    let told: Value = serde_json::from_str(&sandbox.told("first")).unwrap();
+    assert_eq!((&told["task"], &told["outcome"]), (&json!(slow), &json!("failed")));
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_queue_is_waited_for_with_what_the_inbox_has_for_it_and_without_a_daemon_that_is_said_once() {
+    let mut sandbox = Sandbox::new();
+    let named = ["submit", "--workspace", "none", "--name", "one", "--", "true"];
+    let task = said(&sandbox, &named).trim().to_owned();
+    let mut waiting = begin(&sandbox, "waiting", &["wait", "--queue", "default"]);
+    sandbox.wait_until("a word about the daemon", || sandbox.told("waiting.err").contains("no daemon runs"));
+    let later = sandbox.gate("later");
+    sandbox.drop_by_mv("later.json", json!({"shell": later, "name": "later"}).to_string());
+    sandbox.start();
+    assert_eq!(end(&sandbox, &mut waiting), Some(0));
+    assert_eq!(sandbox.told("waiting"), format!("{task} succeeded\n"), "what came later is not waited for");
+    sandbox.wait_until("the run of the later one", || said(&sandbox, &["ls"]).contains("active"));
+    sandbox.stop();
+    let mut waiting = begin(&sandbox, "again", &["wait", "later"]);
+    sandbox.wait_until("a word about the daemon", || sandbox.told("again.err").contains("no daemon runs"));
+    sandbox.open_gate("later");
+    sandbox.let_work(Duration::from_millis(100));
+    assert!(waiting.try_wait().unwrap().is_none(), "only a daemon files it away");
+    sandbox.start();
+    assert_eq!(end(&sandbox, &mut waiting), Some(0));
+    assert_eq!(sandbox.told("again.err").lines().count(), 1);
+    check(&mut sandbox);
+}
+
+#[test]
+fn an_event_or_a_line_of_output_can_be_waited_for() {
+    let mut sandbox = Sandbox::new();
+    let mut started = {
+        said(&sandbox, &["submit", "--workspace", "none", "--name", "early", "--", "true"]);
+        begin(&sandbox, "started", &["wait", "early", "--event", "run.ended"])
+    };
+    sandbox.start();
+    assert_eq!(end(&sandbox, &mut started), Some(0));
+    assert!(sandbox.told("started").ends_with(" run.ended\n"));
+    let [ready, over] = ["ready", "over"].map(|name| sandbox.gate(name));
+    let shell = format!("echo starting; {ready}; printf 'listening on port 8080\\nmore'; {over}; exit 1");
+    let task = sandbox.submit("server", &json!({"shell": shell}));
+    let other = sandbox.submit("other", &json!({"run": ["echo", "nothing"]}));
+    let pattern = r"^listening on port \d+$";
+    let mut any = begin(&sandbox, "any", &["wait", "--any", "other", "server", "--output", pattern]);
+    let mut both = begin(&sandbox, "both", &["--json", "wait", "server", "other", "--output", pattern]);
+    let mut never = begin(&sandbox, "never", &["wait", "server", "--output", "^more.$"]);
+    let event = said(&sandbox, &["--json", "wait", "server", "--event", "agent.started"]);
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert!(event["event"]["pid"].is_u64(), "{event}");
+    sandbox.wait_until("a word about the other", || sandbox.told("any.err").contains("ended without"));
+    assert!(any.try_wait().unwrap().is_none(), "one that ended without it does not count");
+    sandbox.open_gate("ready");
+    assert_eq!(end(&sandbox, &mut any), Some(0));
+    assert!(
+        sandbox.told("any").ends_with(&format!("{task} listening on port 8080\n")),
+        "{}",
+        sandbox.told("any")
+    );
+    assert_eq!(end(&sandbox, &mut both), Some(1), "{}", sandbox.told("both.err"));
+    let lines = json_lines(&sandbox.outside("both"));
+    let line = lines.iter().find(|line| line["task"] == task.as_str()).unwrap();
+    assert_eq!(line["line"], "listening on port 8080");
+    assert!(lines.iter().any(|line| line["task"] == other.as_str() && line["outcome"] == "succeeded"));
+    assert!(never.try_wait().unwrap().is_none());
+    sandbox.open_gate("over");
+    assert_eq!(end(&sandbox, &mut never), Some(1));
+    assert_eq!(sandbox.outcome(&task), "failed");
+    assert_eq!(
+        said(&sandbox, &["wait", "server", "--output", "^more$"]),
+        format!("{task} more\n"),
+        "a last line without end"
+    );
+    check(&mut sandbox);
+}
+
+#[test]
+fn a_terminal_shows_who_is_waited_for_and_nothing_else_does() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let shell = format!("printf 'step 1 \\033[31mof 2\\n'; {gate}");
+    let task = sandbox.submit("bars", &json!({"shell": shell}));
+    sandbox.wait_until("its output", || !sandbox.output(&task).is_empty());
+    let watch = |term: &str| {
+        let mut command = sandbox.gitspool(&["wait", "bars", "--timeout", "2"]);
+        command.env("TERM", term);
+        let (code, shown) = on_terminal(command);
+        assert_eq!(code, Some(1));
+        String::from_utf8(shown).unwrap()
+    };
+    let shown = watch("xterm");
+    assert!(shown.contains("1 active") && shown.contains("bars running"), "{shown:?}");
+    assert!(shown.contains("step 1 \\u{1b}[31mof 2") && !shown.contains("\u{1b}[31m"), "{shown:?}");
+    let plain = watch("dumb");
+    assert!(!plain.contains('\u{1b}') && plain.contains("given up"), "{plain:?}");
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
     check(&mut sandbox);
 }

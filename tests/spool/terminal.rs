@@ -23,7 +23,7 @@ fn obeyed(text: &str) -> Vec<char> {
 }
 
 /// Runs a command with a terminal as its stdout and stderr; gives its exit code and what the terminal got.
-fn on_terminal(mut command: Command) -> (Option<i32>, Vec<u8>) {
+pub(crate) fn on_terminal(mut command: Command) -> (Option<i32>, Vec<u8>) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
