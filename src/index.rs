@@ -66,7 +66,7 @@ impl Index {
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.entries.iter().flat_map(Entry::to_line).collect()
+        self.entries.iter().flat_map(|entry| entry.line()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -101,8 +101,8 @@ impl Index {
 }
 
 impl Entry {
-    pub(crate) fn to_line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).expect("because an entry has string keys");
+    pub(crate) fn line(self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(&self).expect("because an entry has string keys");
         line.push(b'\n');
         line
     }

@@ -119,7 +119,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
             }
         }
     }
-    wait.to_the_end()
+    wait.until_known()
 }
 
 /// What is live in a queue, or will be.
@@ -144,7 +144,7 @@ impl Wait<'_> {
         Ok(())
     }
 
-    fn to_the_end(&mut self) -> Result<Answer, CliError> {
+    fn until_known(&mut self) -> Result<Answer, CliError> {
         while let Some(patience) = self.look()? {
             if !self.told && !lock::is_held(self.layout.root())? {
                 self.progress.pause(|| self.context.no_daemon("what has not ended waits"));

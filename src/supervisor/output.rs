@@ -119,7 +119,7 @@ impl Printed {
 
     /// Writes a line into the index.
     fn tell(&mut self, layout: &Layout, left_out: Option<LeftOut>) {
-        let line = Entry { at: clock::now(), bytes: self.bytes, left_out }.to_line();
+        let line = Entry { at: clock::now(), bytes: self.bytes, left_out }.line();
         if self.index_bytes + line.len() > index::BYTES_MAX && self.thin(layout).is_err() {
             return;
         }

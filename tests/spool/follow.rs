@@ -290,7 +290,7 @@ fn what_was_left_out_is_told_in_its_place_while_the_agent_prints_and_after() {
     let at = |from: i64| {
         chrono::DateTime::parse_from_rfc3339(of("end").unwrap()).unwrap().timestamp_micros() - from
     };
-    assert_eq!(at(micros(&times[times.len() - 1])) <= 0, true, "{shown}");
+    assert!(at(micros(&times[times.len() - 1])) <= 0, "{shown}");
     assert!(at(micros(&times[0])) >= 50_000 && of("1").is_some(), "what follows a gap keeps its time");
     check(&mut sandbox);
 }
