@@ -38,6 +38,7 @@ mod progress;
 mod runs;
 mod series;
 mod shown;
+mod times;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

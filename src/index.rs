@@ -54,15 +54,20 @@ pub(crate) struct Index {
 impl Index {
     /// Reads what can be read. Fewer bytes than before mean that somebody emptied the file: what stood there is forgotten.
     pub(crate) fn parse(bytes: &[u8]) -> Index {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut index = Index::default();
+        index.extend(bytes);
+        index
+    }
+
+    /// Reads more whole lines of the same index.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         for line in bytes.split(|byte| *byte == b'\n') {
             let Ok(entry) = serde_json::from_slice::<Entry>(line) else { continue };
-            if entries.last().is_some_and(|last| last.bytes > entry.bytes) {
-                entries.clear();
+            if self.entries.last().is_some_and(|last| last.bytes > entry.bytes) {
+                self.entries.clear();
             }
-            entries.push(entry);
+            self.entries.push(entry);
         }
-        Index { entries }
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

@@ -208,7 +208,9 @@ impl Supervisor {
         wake.listen_on(&self.paths.wake());
         self.set_out();
         while !self.finished {
-            if wake.listen_to(&mut self.outputs) || wake.has_growth(self.outputs.quiet_until) {
+            let is_new = wake.listen_to(&mut self.outputs);
+            let is_owed = self.outputs.owe_a_line();
+            if wake.has_growth(self.outputs.quiet_until) || is_new || is_owed {
                 self.outputs.look(&self.layout);
             }
             let inputs = wake.wait(clock::monotonic(), self.wake_at, self.outputs.quiet_until);

@@ -11,11 +11,12 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::place::{hole, line_begin, tail_offset};
+use super::times::Times;
 use super::{CliError, Context, print_json, write_raw};
 use crate::clock;
 use crate::escape;
 use crate::id::RunId;
-use crate::index::{Index, LeftOut};
+use crate::index::LeftOut;
 use crate::layout::Layout;
 use crate::spec::{Output, Spec};
 use crate::store::{self, StoreError};
@@ -76,7 +77,6 @@ pub(super) struct View {
 pub(super) struct Stream {
     word: &'static str,
     path: PathBuf,
-    index_path: PathBuf,
     file: Option<File>,
     offset: u64,
     form: Form,
@@ -86,8 +86,10 @@ pub(super) struct Stream {
     timestamps: bool,
     /// Whether there may be a hole.
     has_limit: bool,
-    times: Index,
-    left_out: Option<LeftOut>,
+    /// `None` when no times are wanted.
+    times: Option<Times>,
+    /// Whether all of the index was read that was there before the last part of the output.
+    has_read_index: bool,
     /// Whether what comes was printed when it is read.
     is_live: bool,
     /// What was read; up to `taken` it is printed.
@@ -109,7 +111,6 @@ pub(super) fn streams(
     let stream = |word, path, index_path| Stream {
         word,
         path,
-        index_path,
         file: None,
         offset: 0,
         form: view.form,
@@ -117,8 +118,8 @@ pub(super) fn streams(
         label: label.to_owned(),
         timestamps: view.timestamps,
         has_limit: spec.output_bytes_max.is_some(),
-        times: Index::default(),
-        left_out: None,
+        times: (view.timestamps || view.since.is_some()).then(|| Times::of(index_path)),
+        has_read_index: false,
         is_live: false,
         rest: Vec::new(),
         taken: 0,
@@ -181,12 +182,11 @@ impl Stream {
         if let Some(lines) = view.tail {
             self.offset = store::at("read", &self.path, tail_offset(file, lines, self.has_limit))?;
         }
-        let (Some(since), false) = (view.since, self.times.is_empty()) else {
-            return Ok(view.since.is_some() && store::at("look at", &self.path, file.metadata())?.len() > 0);
-        };
-        let before = self.times.before(since);
-        let offset = self.left_out.map_or(before, |out| out.offset_of(before));
-        let begin = store::at("read", &self.path, line_begin(file, offset))?;
+        let (Some(since), Some(times)) = (view.since, &self.times) else { return Ok(false) };
+        if times.is_empty() {
+            return Ok(store::at("look at", &self.path, file.metadata())?.len() > 0);
+        }
+        let begin = store::at("read", &self.path, line_begin(file, times.offset_before(since)))?;
         self.offset = self.offset.max(begin);
         Ok(false)
     }
@@ -265,19 +265,11 @@ impl Stream {
 
     /// When the first `offset` bytes of the file had been printed.
     fn time_of(&mut self, offset: u64) -> Result<Option<Timestamp>, StoreError> {
-        let printed = self.left_out.map_or(offset, |out| out.printed_at(offset));
-        if let Some(at) = self.times.time_of(printed) {
-            return Ok(Some(at));
+        let Some(times) = &mut self.times else { return Ok(None) };
+        if times.at(offset).is_none() && !std::mem::replace(&mut self.has_read_index, true) {
+            times.refresh()?;
         }
-        self.read_index()?;
-        let at = self.times.time_of(printed);
-        Ok(at.or_else(|| self.is_live.then(clock::now)))
-    }
-
-    fn read_index(&mut self) -> Result<(), StoreError> {
-        let bytes = store::read_if_there(&self.index_path)?.unwrap_or_default();
-        self.times = Index::parse(&bytes);
-        Ok(())
+        Ok(times.at(offset).or_else(|| self.is_live.then(clock::now)))
     }
 
     fn print_line(&self, line: &Line) -> Result<(), CliError> {
@@ -324,6 +316,7 @@ impl Stream {
                 None => {}
             }
         }
+        self.has_read_index = false;
         self.offset += block.len() as u64;
         self.last = block.last().copied().unwrap_or(self.last);
         self.rest.extend(&block);
@@ -338,8 +331,7 @@ impl Stream {
             };
             if let Some(file) = &self.file {
                 let len = store::at("look at", &self.path, file.metadata())?.len();
-                self.read_index()?;
-                self.left_out = self.times.left_out(len);
+                self.times.as_mut().map_or(Ok(()), |times| times.begin(len))?;
             }
         }
         Ok(self.file.is_some())
@@ -359,7 +351,6 @@ pub(super) fn last_line(layout: &Layout, run: RunId, spec: &Spec) -> Result<Opti
     let mut last: Option<(Option<Timestamp>, String)> = None;
     for mut stream in streams(layout, run, spec, &view, "").unwrap_or_default() {
         stream.skip(&view)?;
-        stream.timestamps = true;
         while let Some(line) = stream.next_line(true)? {
             if last.as_ref().is_none_or(|(at, _)| *at <= line.at) {
                 last = Some((line.at, shown(&line.text)));

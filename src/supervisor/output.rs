@@ -60,6 +60,8 @@ impl Outputs {
                 index: None,
                 index_bytes: 0,
                 every: LOOK_EVERY,
+                owed_at: None,
+                told_at: None,
                 bytes: 0,
                 bytes_max,
                 given_back: 0,
@@ -76,6 +78,11 @@ impl Outputs {
     pub(super) fn look(&mut self, layout: &Layout) {
         let quiet = self.files.iter_mut().filter_map(|file| file.look(layout)).min();
         self.quiet_until = clock::monotonic() + quiet.unwrap_or(Duration::ZERO);
+    }
+
+    /// Whether a time was found and is not written down yet.
+    pub(super) fn owe_a_line(&self) -> bool {
+        self.files.iter().any(|file| file.owed_at.is_some())
     }
 
     /// Looks for the last time, when nobody is left who could write; gives the number of bytes that were left out.
@@ -95,6 +102,9 @@ struct Printed {
     index_bytes: usize,
     /// How far lines of the index lie apart at least; more once it was thinned out.
     every: Duration,
+    /// When the next line may be written, if one is owed already.
+    owed_at: Option<Moment>,
+    told_at: Option<Moment>,
     /// How much was there at the last look.
     bytes: u64,
     bytes_max: Option<u64>,
@@ -105,20 +115,31 @@ struct Printed {
 impl Printed {
     /// Takes note of how much there is; tells how long not to look again, when it is not what it was.
     fn look(&mut self, layout: &Layout) -> Option<Duration> {
-        let bytes = store::bytes_in(&self.file).ok().filter(|bytes| *bytes != self.bytes)?;
+        let now = clock::monotonic();
+        let bytes = store::bytes_in(&self.file).unwrap_or(self.bytes);
         let more = bytes.saturating_sub(self.bytes);
-        self.bytes = bytes;
-        self.given_back = self.given_back.min(bytes);
+        if bytes != self.bytes {
+            self.bytes = bytes;
+            self.given_back = self.given_back.min(bytes);
+            let may = self.told_at.map_or(now, |told_at| told_at + self.every);
+            self.owed_at = Some(self.owed_at.unwrap_or(may));
+        }
+        let owed_at = self.owed_at?;
         let is_beyond = self.bytes_max.is_some_and(|bytes_max| bytes > bytes_max);
         if is_beyond {
             self.give_back();
         }
-        self.tell(layout, None);
-        Some(if is_beyond && more >= MUCH_BYTES { LOOK_OFTEN } else { self.every })
+        let wait = now.until(owed_at);
+        if wait.is_zero() {
+            self.tell(layout, None);
+        }
+        let wait = if wait.is_zero() { self.every } else { wait };
+        Some(if is_beyond && more >= MUCH_BYTES { wait.min(LOOK_OFTEN) } else { wait })
     }
 
     /// Writes a line into the index.
     fn tell(&mut self, layout: &Layout, left_out: Option<LeftOut>) {
+        (self.owed_at, self.told_at) = (None, Some(clock::monotonic()));
         let line = Entry { at: clock::now(), bytes: self.bytes, left_out }.line();
         if self.index_bytes + line.len() > index::BYTES_MAX && self.thin(layout).is_err() {
             return;
@@ -163,7 +184,11 @@ impl Printed {
 
     /// Writes a file that became too long anew; gives the number of bytes that were left out.
     fn close(mut self, layout: &Layout) -> u64 {
-        let Some((head, tail)) = self.ends() else { return 0 };
+        let ends = self.ends();
+        if self.owed_at.is_some() {
+            self.tell(layout, None);
+        }
+        let Some((head, tail)) = ends else { return 0 };
         let named = store::identity(&self.path);
         if named.is_none() || named != store::identity_of(&self.file) {
             // Somebody removed it, or put another in its place: that is not ours to write.

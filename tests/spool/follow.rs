@@ -123,6 +123,9 @@ fn a_torrent_is_kept_within(mut sandbox: Sandbox, place: &Path) {
     assert_eq!(sandbox.run_record(&task)["output_truncated"], left_out);
     let index = json_lines(&sandbox.first_run(&task).join("output.index"));
     let last = index.last().unwrap();
+    let apart = index.windows(2).map(|pair| micros(&pair[1]) - micros(&pair[0]));
+    let close = apart.filter(|micros| *micros < 9_000).count();
+    assert!(close <= 2, "{close} of {} lines are close together, more than the last two", index.len());
     assert_eq!((bytes(last), &last["left_out"]["bytes"]), (kept + left_out, &left_out.into()));
     check(&mut sandbox);
 }
