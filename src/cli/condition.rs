@@ -5,7 +5,7 @@
 use regex_lite::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
-use super::output::{self, Form, Stream, View, Wanted, shown};
+use super::output::{self, Form, Stream, View, Wanted, harmless};
 use super::series::{Go, Log, Series};
 use super::{CliError, runs};
 use crate::hint::Hints;
@@ -148,7 +148,7 @@ impl Source {
                         let text = String::from_utf8_lossy(&line.text);
                         if pattern.is_match(&text) {
                             let value = json!(text);
-                            return Ok(Some(Met { run, text: shown(&line.text), key: "line", value }));
+                            return Ok(Some(Met { run, text: harmless(&line.text), key: "line", value }));
                         }
                     }
                 }

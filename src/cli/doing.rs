@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::find::{Found, Place};
 use super::output;
+use super::shown::{clip, lasted};
 use super::{CliError, runs};
 use crate::clock;
-use crate::escape;
 use crate::id::RunId;
 use crate::jsonl;
 use crate::layout::Layout;
@@ -16,7 +16,7 @@ use crate::spec::Spec;
 use crate::store;
 
 /// How much of a line is told.
-const LINE_BYTES_MAX: usize = 200;
+const LINE_CHARS_MAX: usize = 200;
 
 /// What a task is doing.
 pub(super) struct Doing {
@@ -38,15 +38,15 @@ pub(super) fn doing(layout: &Layout, found: &Found, spec: &Spec) -> Result<Doing
     let Some(record) = record else {
         let since = clock::now().since(found.task.made_at());
         let state = found.place.word();
-        let what = format!("{name}is {state}, submitted {} ago", length(since));
+        let what = format!("{name}is {state}, submitted {} ago", lasted(since));
         return Ok(Doing { run: None, state, since, line: None, what });
     };
     let (run, state) = (record.run, runs::status_word(&record));
     let since = clock::now().since(record.finished_at.unwrap_or(record.started_at));
     let line = last_line(layout, run, spec)?;
     let how = match record.outcome {
-        Some(_) => format!("{name}is active, run {run} has ended: {state}, {} ago", length(since)),
-        None => format!("{name}is active, run {run} is {state} for {}", length(since)),
+        Some(_) => format!("{name}is active, run {run} has ended: {state}, {} ago", lasted(since)),
+        None => format!("{name}is active, run {run} is {state} for {}", lasted(since)),
     };
     let last = match &line {
         Some(line) => format!("; it printed last: {line}"),
@@ -58,7 +58,7 @@ pub(super) fn doing(layout: &Layout, found: &Found, spec: &Spec) -> Result<Doing
 /// The last line that a run has printed, without secrets of known form.
 pub(super) fn last_line(layout: &Layout, run: RunId, spec: &Spec) -> Result<Option<String>, CliError> {
     let line = output::last_line(layout, run, spec)?;
-    Ok(line.map(|line| jsonl::clip(&escape::line(&redact::text(&line)), LINE_BYTES_MAX)))
+    Ok(line.map(|line| clip(&redact::text(&line), LINE_CHARS_MAX)))
 }
 
 fn last_event(layout: &Layout, record: &Record) -> Result<String, CliError> {
@@ -69,38 +69,6 @@ fn last_event(layout: &Layout, record: &Record) -> Result<String, CliError> {
     let of_type = value["type"].as_str().unwrap_or("unknown");
     Ok(format!(
         "; it has printed nothing, its last event is {of_type}, {} ago",
-        length(clock::now().since(line.at))
+        lasted(clock::now().since(line.at))
     ))
-}
-
-/// A length of time as people say it, no finer than they need it.
-pub(super) fn length(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if days > 1 => format!("{days}d"),
-        () if hours > 0 => format!("{hours}h{:02}m", minutes % 60),
-        () if minutes > 0 => format!("{minutes}m{:02}s", seconds % 60),
-        () => format!("{seconds}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_is_told_as_people_say_it() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m00s"),
-            (3599, "59m59s"),
-            (3600, "1h00m"),
-            (90_000, "25h00m"),
-            (172_800, "2d"),
-        ] {
-            assert_eq!(length(Duration::from_secs(seconds)), text);
-        }
-    }
 }

@@ -1,12 +1,13 @@
 //! `gitspool logs`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
 use super::find::{self, Found};
 use super::follow::{self, Begun, Followed, Followee, Label};
 use super::interrupt::Interrupts;
 use super::output::{self, Form, Stream, View, Wanted};
+use super::shown::short;
 use super::{Answer, CliError, Context};
 use crate::clock;
 use crate::environment;
@@ -17,8 +18,6 @@ use crate::time::{self, Timestamp};
 
 /// The colours of prefixes, in turn: those that can be read on black and on white.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
-/// How much of an id's end stands for a task without a name.
-const ID_END: usize = 8;
 
 /// Print the output of tasks' last runs; of several, each line behind the name of its task
 ///
@@ -74,6 +73,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         let run = follow::run_of(layout, &target.found, arguments.run.or(target.attempt))?;
         chosen.push((run, true));
     }
+    once(&mut chosen);
     let mut followees = followees(layout, &chosen, form)?;
     followees.iter_mut().try_for_each(|followee| followee.open(layout, &view))?;
     let mut streams: Vec<&mut Stream> = followees.iter_mut().flat_map(Followee::streams).collect();
@@ -100,6 +100,7 @@ fn go_on(context: &Context, layout: &Layout, arguments: &Arguments, view: &View)
             Begun::Interrupted => return Ok(Answer::Yes),
         }
     }
+    once(&mut chosen);
     let mut followees = followees(layout, &chosen, view.form)?;
     followees.iter_mut().try_for_each(|followee| followee.open(layout, view))?;
     for (run, followed) in follow::follow(layout, &mut followees, view, &mut interrupts)? {
@@ -108,6 +109,12 @@ fn go_on(context: &Context, layout: &Layout, arguments: &Arguments, view: &View)
         }
     }
     Ok(all)
+}
+
+/// Leaves out runs that were named twice.
+fn once(chosen: &mut Vec<(RunId, bool)>) {
+    let mut seen = BTreeSet::new();
+    chosen.retain(|(run, _)| seen.insert(*run));
 }
 
 /// The runs with what stands before their lines, which is nothing if there is only one.
@@ -121,7 +128,7 @@ fn followees(layout: &Layout, chosen: &[(RunId, bool)], form: Form) -> Result<Ve
     names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
     let unique = chosen.iter().zip(&names).map(|((run, _), name)| match counts[name.as_str()] {
         1 => name.clone(),
-        _ => format!("{name}-{}", id_end(*run)),
+        _ => format!("{name}-{}", short(run.task)),
     });
     let unique: Vec<String> = unique.collect();
     let width = unique.iter().map(String::len).max().unwrap_or(0);
@@ -140,12 +147,7 @@ fn followees(layout: &Layout, chosen: &[(RunId, bool)], form: Form) -> Result<Ve
 fn name(found: Option<&Found>, run: RunId) -> Result<String, CliError> {
     let spec = found.map_or(Ok(None), find::spec)?;
     let name = spec.and_then(|spec| spec.name).map(|name| escape::line(name.as_str()));
-    Ok(name.unwrap_or_else(|| id_end(run)))
-}
-
-fn id_end(run: RunId) -> String {
-    let id = run.task.to_string();
-    id[id.len() - ID_END..].to_owned()
+    Ok(name.unwrap_or_else(|| short(run.task)))
 }
 
 /// Reads a point in time, or how long ago it was.

@@ -289,7 +289,7 @@ impl Stream {
         }
         match self.form {
             Form::Raw | Form::Json => bytes.extend(text),
-            Form::Escaped => bytes.extend(shown(text).bytes()),
+            Form::Escaped => bytes.extend(harmless(text).bytes()),
         }
         bytes.push(b'\n');
         write_raw(&bytes)
@@ -339,7 +339,7 @@ impl Stream {
 }
 
 /// A line as it is shown on a terminal.
-pub(super) fn shown(line: &[u8]) -> String {
+pub(super) fn harmless(line: &[u8]) -> String {
     let (mut text, taken) = escape::bytes(line);
     line[taken..].iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     text
@@ -353,7 +353,7 @@ pub(super) fn last_line(layout: &Layout, run: RunId, spec: &Spec) -> Result<Opti
         stream.skip(&view)?;
         while let Some(line) = stream.next_line(true)? {
             if last.as_ref().is_none_or(|(at, _)| *at <= line.at) {
-                last = Some((line.at, shown(&line.text)));
+                last = Some((line.at, harmless(&line.text)));
             }
         }
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use super::doing::{Doing, doing, length};
+use super::doing::{Doing, doing};
 use super::find::{Found, Place};
+use super::shown::lasted;
 use super::{CliError, print, print_json};
 use crate::clock;
 use crate::environment;
@@ -99,7 +100,7 @@ impl Progress {
             }
         }
         let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-        let mut lines = vec![format!("{}  {}", counts.join(", "), length(self.since.until(now)))];
+        let mut lines = vec![format!("{}  {}", counts.join(", "), lasted(self.since.until(now)))];
         lines.append(&mut running);
         screen.show(&lines);
         Ok(Some(DRAW_EVERY))
@@ -128,5 +129,5 @@ impl Screen {
 fn line_of(found: &Found, spec: &Spec, doing: Doing) -> String {
     let name = spec.name.as_ref().map_or_else(|| found.task.to_string(), ToString::to_string);
     let Doing { state, since, line, .. } = doing;
-    format!("  {name} {state} {}  {}", length(since), line.unwrap_or_default())
+    format!("  {name} {state} {}  {}", lasted(since), line.unwrap_or_default())
 }

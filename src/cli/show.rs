@@ -141,6 +141,7 @@ fn add_spec(lines: &mut Lines, spec: &Spec) {
             if redact::is_secret_name(name) { redact::HIDDEN.to_owned() } else { redact::text(value) };
         lines.add("env", format!("{name}={value}"));
     }
+    lines.add_some("output", spec.output_bytes_max.map(|bytes| format!("at most {bytes} bytes")));
     lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
 }
 
@@ -175,6 +176,7 @@ fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) 
     }
     lines.add_some("  session", record.session.as_deref().map(redact::text));
     lines.add_some("  summary", record.summary.as_deref().map(redact::text));
+    lines.add_some("  left out", record.output_truncated.map(|bytes| format!("{bytes} bytes of output")));
     lines.add_some("  error", record.error.as_deref().map(redact::text));
     lines.add("  files", layout.run(record.run).dir().display().to_string());
 }

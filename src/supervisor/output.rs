@@ -238,3 +238,27 @@ fn copy(from: &File, path: &Path, range: Range<u64>, to: &mut File) -> io::Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_stays_short_and_ends_where_the_output_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, paths) = (Layout::new(folder.path()), RunLayout::new(folder.path()));
+        let mut outputs = Outputs::open(&paths, Output::Merged, None);
+        let file = &mut outputs.files[0];
+        for bytes in 1..=40_000 {
+            file.bytes = bytes;
+            file.tell(&layout, None);
+            assert!(file.index_bytes <= index::BYTES_MAX);
+        }
+        assert!(file.every > LOOK_EVERY, "a longer run has its times less exactly");
+        let text = store::read(&paths.output_index()).unwrap();
+        assert_eq!(text.len(), file.index_bytes);
+        let index = Index::parse(&text);
+        assert!(index.time_of(40_000).is_some() && index.time_of(40_001).is_none());
+        assert!(index.time_of(1).is_some(), "the begin is known, too");
+    }
+}

@@ -154,6 +154,25 @@ fn a_little_too_much_is_cut_at_the_end_and_what_fits_is_left_as_it_is() {
     let halves = "x".repeat(2500);
     assert_eq!(sandbox.output(&long), format!("{halves}\n[gitspool: 1 bytes left out]\n{halves}"));
     assert_eq!(sandbox.run_record(&long)["output_truncated"], 1);
+    let apart = json!({"shell": "seq 2000; seq 3000 >&2", "output": "apart", "output_bytes_max": 4096});
+    let apart = sandbox.carry_out("apart", &apart).0;
+    let kept = ["stdout.log", "stderr.log"].map(|name| {
+        let text = fs::read_to_string(sandbox.first_run(&apart).join(name)).unwrap();
+        let told = text.lines().find(|line| line.starts_with('[')).unwrap().to_owned();
+        text.len() - told.len() - 1
+    });
+    let printed = 8893 + 13_893;
+    let left_out = &sandbox.run_record(&apart)["output_truncated"];
+    assert_eq!(left_out, printed - kept.iter().sum::<usize>(), "of both files together");
+    // Whatever lies where the times should be, and whoever put it there.
+    let in_the_way = "mkdir $(find $GITSPOOL_DIR/runs -name $GITSPOOL_RUN)/output.index; seq 3000";
+    let in_the_way = sandbox.carry_out("in-the-way", &json!({"shell": in_the_way, "output_bytes_max": 9000}));
+    assert_eq!(in_the_way.1, "succeeded", "only the times are missing");
+    assert!(
+        sandbox.output(&in_the_way.0).contains("bytes left out")
+            && sandbox.output(&in_the_way.0).len() < 9050
+    );
+    fs::remove_dir(sandbox.first_run(&in_the_way.0).join("output.index")).unwrap();
     let receipt = sandbox.ask("small.json", &json!({"run": ["true"], "output_bytes_max": 4095}));
     assert_eq!(receipt["refusal"]["path"], "$.output_bytes_max", "{receipt}");
     check(&mut sandbox);
@@ -282,10 +301,16 @@ fn what_was_left_out_is_told_in_its_place_while_the_agent_prints_and_after() {
     let far = said(&sandbox, &["logs", "job", "-n", "100000"]);
     assert!(far.contains("bytes left out]") && far.ends_with("\n200000\n"));
     let mut follower = begin(&sandbox, "followed", &["logs", "-f", "job"]);
+    let path = sandbox.first_run(&task).join("output.log");
+    let mut tail = sandbox.begin_sh("exec tail -n 1 -F \"$1\" > tail 2>&1", &path);
+    sandbox.wait_until("the end of it", || sandbox.told("tail") == "200000\n");
     sandbox.wait_until("what was there", || sandbox.told("followed").ends_with("\n200000\n"));
     sandbox.open_gate("enough");
     assert_eq!(end(&sandbox, &mut follower), Some(0));
     assert_eq!(sandbox.told("followed"), live + "end\n", "what it has read is not read again");
+    sandbox.wait_until("who looks with tail -F", || sandbox.told("tail").ends_with("\nend\n"));
+    tail.kill().unwrap();
+    tail.wait().unwrap();
     assert_eq!(sandbox.outcome(&task), "succeeded");
     let times = json_lines(&sandbox.first_run(&task).join("output.index"));
     let shown = said(&sandbox, &["logs", "job", "-t"]);
@@ -456,6 +481,7 @@ fn a_terminal_shows_who_is_waited_for_and_nothing_else_does() {
     let shell = format!("printf 'step 1 \\033[31mof 2\\n'; {gate}");
     let task = sandbox.submit("bars", &json!({"shell": shell}));
     sandbox.wait_until("its output", || !sandbox.output(&task).is_empty());
+    let other = sandbox.carry_out("other", &json!({"run": ["echo", "x"]})).0;
     let watch = |term: &str| {
         let mut command = sandbox.gitspool(&["wait", "bars", "--timeout", "2"]);
         command.env("TERM", term);
@@ -466,6 +492,13 @@ fn a_terminal_shows_who_is_waited_for_and_nothing_else_does() {
     let shown = watch("xterm");
     assert!(shown.contains("1 active") && shown.contains("bars running"), "{shown:?}");
     assert!(shown.contains("step 1 \\u{1b}[31mof 2") && !shown.contains("\u{1b}[31m"), "{shown:?}");
+    let logs = |name: &str, value: &str| {
+        let mut command = sandbox.gitspool(&["logs", "bars", &other, "bars"]);
+        command.env(name, value);
+        String::from_utf8(on_terminal(command).1).unwrap()
+    };
+    assert!(logs("LANG", "C").starts_with("\u{1b}[36mbars  |\u{1b}[0m step"), "{}", logs("LANG", "C"));
+    assert!(!logs("NO_COLOR", "1").contains('\u{1b}'), "{}", logs("NO_COLOR", "1"));
     let plain = watch("dumb");
     assert!(!plain.contains('\u{1b}') && plain.contains("given up"), "{plain:?}");
     sandbox.open_gate("gate");
