@@ -3,7 +3,7 @@
 //! Only looks: the daemon owns both folders.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::find::{self, Target};
@@ -11,7 +11,7 @@ use super::interrupt::Interrupts;
 use super::{CliError, Context};
 use crate::answer::Receipt;
 use crate::clock;
-use crate::command::{self, Asked, BYTES_MAX, Command};
+use crate::command::{self, Asked, BYTES_MAX, Command, Submit};
 use crate::hint::Hints;
 use crate::id::{Name, TaskId};
 use crate::layout::{self, Layout};
@@ -36,47 +36,51 @@ pub(super) struct Waiting {
 
 /// The command file that will make the task `target`, by its id or name; `None` when none waits.
 pub(super) fn command_of(layout: &Layout, target: &str) -> Result<Option<Waiting>, StoreError> {
-    for name in store::names(&layout.inbox())? {
-        if !command::is_in_the_making(&name) && submits(&layout.dropped(&name), &name, target) {
-            return Ok(Some(Waiting { name, claim: None }));
-        }
-    }
-    for claimed in store::names(&layout.claimed())? {
-        let Some((claim, name)) = layout::parse_claim_name(&claimed) else { continue };
-        if submits(&layout.claim(claim, name), name, target) {
-            return Ok(Some(Waiting { name: name.to_owned(), claim: Some(claim) }));
-        }
-    }
-    Ok(None)
-}
-
-/// What the tasks will be called, by their ids or names, that the inbox has for a queue.
-pub(super) fn submitted_to(layout: &Layout, queue: &Name) -> Result<Vec<String>, StoreError> {
-    let mut dropped = Vec::new();
-    for name in store::names(&layout.inbox())? {
-        if !command::is_in_the_making(&name) {
-            dropped.push((layout.dropped(&name), name));
-        }
-    }
-    for claimed in store::names(&layout.claimed())? {
-        let Some((claim, name)) = layout::parse_claim_name(&claimed) else { continue };
-        dropped.push((layout.claim(claim, name), name.to_owned()));
-    }
-    let called = |(path, name): (PathBuf, String)| match command::parse(&name, &read(&path)?) {
-        Ok(Command::Submit(submit)) if submit.spec.queue == *queue => {
-            let id = submit.id.map(|id| id.to_string());
-            id.or_else(|| submit.spec.name.map(|name| name.to_string()))
-        }
-        Ok(_) | Err(_) => None,
+    let submits = |waiting: &Waiting| {
+        submit_of(layout, waiting).is_some_and(|submit| {
+            let has_id = submit.id.is_some_and(|id| id.to_string() == target);
+            has_id || submit.spec.name.is_some_and(|name| name.as_str() == target)
+        })
     };
-    Ok(dropped.into_iter().filter_map(called).collect())
+    // What the inbox had is looked for where it goes from there.
+    match dropped(layout)?.into_iter().find(submits) {
+        Some(waiting) => Ok(Some(waiting)),
+        None => Ok(claimed(layout)?.into_iter().find(submits)),
+    }
 }
 
-fn submits(path: &Path, name: &str, target: &str) -> bool {
-    let asked = read(path).and_then(|bytes| command::parse(name, &bytes).ok());
-    let Some(Asked { command: Command::Submit(submit), .. }) = asked else { return false };
-    let has_id = submit.id.is_some_and(|id| id.to_string() == target);
-    has_id || submit.spec.name.is_some_and(|name| name.as_str() == target)
+/// What the tasks are called, by their ids or names, that wait to be admitted to a queue.
+pub(super) fn submitted_to(layout: &Layout, queue: &Name) -> Result<Vec<String>, StoreError> {
+    let mut waiting = dropped(layout)?;
+    waiting.extend(claimed(layout)?);
+    let called = |waiting: &Waiting| {
+        let submit = submit_of(layout, waiting).filter(|submit| submit.spec.queue == *queue)?;
+        let id = submit.id.map(|id| id.to_string());
+        id.or_else(|| submit.spec.name.map(|name| name.to_string()))
+    };
+    Ok(waiting.iter().filter_map(called).collect())
+}
+
+fn dropped(layout: &Layout) -> Result<Vec<Waiting>, StoreError> {
+    let names = store::names(&layout.inbox())?.into_iter();
+    let names = names.filter(|name| !command::is_in_the_making(name));
+    Ok(names.map(|name| Waiting { name, claim: None }).collect())
+}
+
+fn claimed(layout: &Layout) -> Result<Vec<Waiting>, StoreError> {
+    let names = store::names(&layout.claimed())?;
+    let parsed = names.iter().filter_map(|name| layout::parse_claim_name(name));
+    Ok(parsed.map(|(claim, name)| Waiting { name: name.to_owned(), claim: Some(claim) }).collect())
+}
+
+/// The task that a command file asks for, if that is what it asks for.
+fn submit_of(layout: &Layout, waiting: &Waiting) -> Option<Box<Submit>> {
+    let Waiting { name, claim } = waiting;
+    let path = claim.map_or_else(|| layout.dropped(name), |claim| layout.claim(claim, name));
+    match command::parse(name, &read(&path)?).ok()? {
+        Asked { command: Command::Submit(submit), .. } => Some(submit),
+        Asked { .. } => None,
+    }
 }
 
 /// A dropped file's bytes; never waits for a fifo, never follows a link.

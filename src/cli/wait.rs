@@ -109,9 +109,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     let in_queue = arguments.queue.as_ref().map_or(Ok(Vec::new()), |queue| in_queue(wait.layout, queue))?;
     texts.extend(in_queue);
     for text in &texts {
-        match pending::await_admission(context, wait.layout, text, wait.until, None)? {
-            Admitted::Task(target) => wait.add(target.found)?,
-            Admitted::NotYet(command) => {
+        match pending::await_admission(context, wait.layout, text, wait.until, None) {
+            // The others may be as they should.
+            Err(error @ CliError::Refused(_)) if texts.len() > 1 => {
+                talk(&format!("gitspool: {text}: {error}"));
+                wait.answer = Answer::No;
+            }
+            Err(error) => return Err(error),
+            Ok(Admitted::Task(target)) => wait.add(target.found)?,
+            Ok(Admitted::NotYet(command)) => {
                 talk(&format!(
                     "gitspool: given up: the task {text} is not admitted yet, inbox/{command} waits"
                 ));
