@@ -37,11 +37,7 @@ impl Growth {
     /// Tells of no file any more.
     pub(super) fn forget(&mut self) {
         self.is_deaf = false;
-        #[cfg(target_os = "linux")]
-        for watch in self.watches.drain(..) {
-            // A watch ends with its file, so it may be gone.
-            let _ = self.inotify.as_ref().map(|inotify| rustix::fs::inotify::remove_watch(inotify, watch));
-        }
+        self.unwatch();
         self.drain();
     }
 
@@ -56,15 +52,35 @@ impl Growth {
 
     /// Takes what was told; tells whether files may have grown.
     pub(super) fn drain(&mut self) -> bool {
-        let mut any = self.is_deaf;
-        #[cfg(target_os = "linux")]
-        {
-            let mut buffer = [0_u8; 1024];
-            while self.inotify.as_ref().is_some_and(|inotify| rustix::io::read(inotify, &mut buffer).is_ok())
-            {
-                any = true;
-            }
+        let was_told = self.take_all();
+        self.is_deaf || was_told
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unwatch(&mut self) {
+        let Some(inotify) = &self.inotify else { return };
+        for watch in self.watches.drain(..) {
+            // A watch ends with its file, so it may be gone.
+            let _ = rustix::fs::inotify::remove_watch(inotify, watch);
         }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unwatch(&mut self) {}
+
+    #[cfg(target_os = "linux")]
+    fn take_all(&self) -> bool {
+        let mut buffer = [0_u8; 1024];
+        let read = |buffer: &mut [u8]| {
+            self.inotify.as_ref().is_some_and(|inotify| rustix::io::read(inotify, buffer).is_ok())
+        };
+        let any = read(&mut buffer);
+        while read(&mut buffer) {}
         any
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn take_all(&self) -> bool {
+        false
     }
 }

@@ -134,7 +134,11 @@ impl Printed {
             self.tell(layout, None);
         }
         let wait = if wait.is_zero() { self.every } else { wait };
-        Some(if is_beyond && more >= MUCH_BYTES { wait.min(LOOK_OFTEN) } else { wait })
+        Some(match self.bytes_max {
+            Some(_) if is_beyond && more >= MUCH_BYTES => wait.min(LOOK_OFTEN),
+            Some(_) => wait.min(LOOK_EVERY),
+            None => wait,
+        })
     }
 
     /// Writes a line into the index.
