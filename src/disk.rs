@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 
 pub(crate) use system::{
-    File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open, punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system, try_lock, try_lock_shared,
+    File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open,
+    punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system,
+    try_lock, try_lock_shared,
 };
 
 /// How a file is opened.

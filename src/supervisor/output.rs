@@ -14,6 +14,7 @@ use crate::clock;
 use crate::index::{self, Entry, Index, LeftOut};
 use crate::layout::{Layout, RunLayout};
 use crate::reserve;
+use crate::shortage::Room;
 use crate::spec::Output;
 use crate::store::{self, File, StoreError};
 use crate::time::Moment;
@@ -204,7 +205,13 @@ impl Printed {
         }
     }
 
+    /// # Errors
+    /// Also when that could leave others without room; the file is then as it was.
     fn write_anew(&mut self, layout: &Layout, head: u64, tail: u64) -> Result<LeftOut, StoreError> {
+        let needed = head + tail + Room::NEEDED.bytes;
+        if store::room(&self.path).is_some_and(|room| room.bytes < needed) {
+            return store::at("write", &self.path, Err(io::ErrorKind::StorageFull.into()));
+        }
         let read = |from: u64, to: u64| {
             let bytes = usize::try_from(to - from).unwrap_or(usize::MAX);
             store::read_part(&self.file, &self.path, from, bytes)
@@ -251,7 +258,7 @@ mod tests {
     fn an_index_stays_short_and_ends_where_the_output_does() {
         let folder = tempfile::tempdir().unwrap();
         let (layout, paths) = (Layout::new(folder.path()), RunLayout::new(folder.path()));
-        let mut outputs = Outputs::open(&paths, Output::Merged, None);
+        let mut outputs = Outputs::open(&layout, &paths, Output::Merged, None);
         let file = &mut outputs.files[0];
         for bytes in 1..=40_000 {
             file.bytes = bytes;
