@@ -414,11 +414,20 @@ fn a_queue_is_waited_for_with_what_the_inbox_has_for_it_and_without_a_daemon_tha
     assert_eq!(end(&sandbox, &mut waiting), Some(0));
     assert_eq!(sandbox.told("waiting"), format!("{task} succeeded\n"), "what came later is not waited for");
     sandbox.wait_until("the run of the later one", || said(&sandbox, &["ls"]).contains("active"));
+    let later_task = said(&sandbox, &["--json", "show", "later"]);
+    let later_task: Value = serde_json::from_str(&later_task).unwrap();
+    let later_task = later_task["task"].as_str().unwrap().to_owned();
     sandbox.stop();
     let mut waiting = begin(&sandbox, "again", &["wait", "later"]);
     sandbox.wait_until("a word about the daemon", || sandbox.told("again.err").contains("no daemon runs"));
     sandbox.open_gate("later");
-    sandbox.let_work(Duration::from_millis(100));
+    // What makes it look again.
+    let beside = sandbox.spool("queue/default").join(&sandbox.places(&later_task)[0]["default/".len()..]);
+    for _ in 0..3 {
+        fs::write(beside.with_file_name("x"), "").unwrap();
+        fs::remove_file(beside.with_file_name("x")).unwrap();
+        sandbox.let_work(Duration::from_millis(50));
+    }
     assert!(waiting.try_wait().unwrap().is_none(), "only a daemon files it away");
     sandbox.start();
     assert_eq!(end(&sandbox, &mut waiting), Some(0));
