@@ -425,19 +425,6 @@ fn of_waiting_tasks() -> Vec<Damage> {
             let done = file(sandbox, &story.done);
             fs::copy(&done, sandbox.spool("queue/default/held").join(name_of(&done))).unwrap();
         }),
-        damage(
-            "a waiting task lies in two places, and in neither rightly",
-            &["task_twice"],
-            &["task_twice"],
-            // Until the daemon looks again, which one that drains does not.
-            &["task_twice"],
-            |sandbox, story| {
-                let ready = file(sandbox, &story.ready);
-                fs::copy(&ready, sandbox.spool("queue/default/held").join(format!("{}.json", story.ready)))
-                    .unwrap();
-                fs::rename(&ready, ready.with_file_name(format!("70-{}.json", story.ready))).unwrap();
-            },
-        ),
         moving(permitted("a ready task is held by hand", |sandbox, story| {
             fs::rename(
                 file(sandbox, &story.ready),
