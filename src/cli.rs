@@ -23,6 +23,7 @@ mod show;
 mod status;
 mod submit;
 mod wait;
+mod why;
 
 mod asking;
 mod condition;
@@ -110,6 +111,7 @@ enum Verb {
     Logs(logs::Arguments),
     Events(events::Arguments),
     Wait(wait::Arguments),
+    Why(why::Arguments),
     Cancel(cancel::Arguments),
     Hold(hold::Arguments),
     Release(release::Arguments),
@@ -186,6 +188,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Logs(arguments) => logs::run(&context, &arguments),
         Verb::Events(arguments) => events::run(&context, &arguments),
         Verb::Wait(arguments) => wait::run(&context, &arguments),
+        Verb::Why(arguments) => why::run(&context, &arguments),
         Verb::Cancel(arguments) => cancel::run(&context, &arguments),
         Verb::Hold(arguments) => hold::run(&context, &arguments),
         Verb::Release(arguments) => release::run(&context, &arguments),

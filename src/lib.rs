@@ -28,6 +28,7 @@ mod event;
 mod record;
 mod index;
 mod recovery;
+mod why;
 mod checkpoint;
 mod answer;
 mod key;

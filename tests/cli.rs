@@ -377,3 +377,51 @@ fn submitting_under_a_key_again_prints_the_task_of_the_first() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nightly"), "{output:?}");
 }
+
+/// The kinds of the reasons that `why` tells.
+fn why(sandbox: &Sandbox, task: &str) -> Vec<String> {
+    let told = sandbox.json(&["why", task]).remove(0);
+    told["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn why_tells_every_reason_at_once_and_each_is_gone_when_its_cause_is() {
+    let mut sandbox = Sandbox::new();
+    let submit = |arguments: &[&str]| {
+        let arguments =
+            [&["submit", "--workspace", "directory"], arguments, &["--", "sleep", "600"]].concat();
+        sandbox.expect(0, &arguments).0.trim().to_owned()
+    };
+    let (first, second, held) = (submit(&[]), submit(&[]), submit(&["--held"]));
+    assert_eq!(why(&sandbox, &first), ["not_admitted", "no_daemon"]);
+    let queue = sandbox.spool().join("queue/default");
+    std::fs::write(queue.join("queue.json"), r#"{"slots": 1}"#).unwrap();
+    sandbox.start();
+    sandbox.expect(0, &["wait", "--event", "agent.started", &first]);
+    assert_eq!(why(&sandbox, &first), Vec::<String>::new());
+    assert_eq!(sandbox.run(&["why", &first]).status.code(), Some(1), "it runs");
+    sandbox.expect(0, &["rerank", &second, "60"]);
+    assert_eq!(why(&sandbox, &second), ["slots", "directory"]);
+    assert_eq!(why(&sandbox, &held), ["held", "slots", "directory"]);
+    std::fs::write(queue.join("PAUSED"), "").unwrap();
+    sandbox.expect(0, &["release", &held]);
+    assert_eq!(why(&sandbox, &second), ["paused", "slots", "directory", "behind"]);
+    let (words, _) = sandbox.expect(0, &["why", &second]);
+    assert!(words.contains("PAUSED") && words.contains(&first) && words.contains(&held), "{words}");
+    sandbox.stop();
+    assert_eq!(why(&sandbox, &second)[0], "no_daemon");
+    std::fs::write(queue.join("queue.json"), "{").unwrap();
+    assert!(why(&sandbox, &second).contains(&"settings".to_owned()));
+    std::fs::write(queue.join("queue.json"), r#"{"slots": 0}"#).unwrap();
+    assert!(why(&sandbox, &second).contains(&"no_slots".to_owned()));
+    sandbox.start();
+    sandbox.expect(0, &["cancel", &first]);
+    assert_eq!(sandbox.run(&["wait", &first]).status.code(), Some(1));
+    assert_eq!(sandbox.run(&["why", &first]).status.code(), Some(1), "it has ended");
+    assert_eq!(sandbox.run(&["why", "nothing"]).status.code(), Some(1));
+}

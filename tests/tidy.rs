@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 30] = [
+const DECIDING: [&str; 31] = [
     "id",
     "time",
     "digest",
@@ -34,6 +34,7 @@ const DECIDING: [&str; 30] = [
     "record",
     "index",
     "recovery",
+    "why",
     "checkpoint",
     "answer",
     "picture",

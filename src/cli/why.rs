@@ -1,0 +1,118 @@
+//! `gitspool why`
+
+use serde_json::json;
+
+use super::find::{self, Found, Place};
+use super::{Answer, CliError, Context, doing, pending, print, print_json, runs};
+use crate::daemon;
+use crate::layout::Layout;
+use crate::lock;
+use crate::queue::{self, Settings};
+use crate::spec::Spec;
+use crate::store;
+use crate::why::{Around, Reason, reasons};
+
+/// Say why a task does not run now: all reasons at once; exit with 0 when there are some, with 1 when it runs or has ended
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Its id, the end of it, or its name
+    #[arg(value_name = "ID")]
+    task: String,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
+    let layout = context.open()?.layout;
+    let Some(target) = find::look_for(&layout, &arguments.task)? else {
+        return not_admitted(context, &layout, &arguments.task);
+    };
+    let found = target.found;
+    let spec = find::spec(&found)?.unwrap_or_default();
+    let held = match &found.place {
+        Place::Held => true,
+        Place::Ready(_) => false,
+        Place::Active(_) => {
+            let doing = doing::doing(&layout, &found, &spec)?;
+            return tell_none(context, &found, doing.state, &doing.what);
+        }
+        Place::Ended(_) => {
+            let word = runs::state_word(&found, runs::last(&layout, found.task)?.as_ref());
+            return tell_none(context, &found, word, &format!("has ended: {word}"));
+        }
+    };
+    let reasons = reasons(held, &look_around(&layout, &found, &spec)?);
+    if reasons.is_empty() {
+        return tell_none(context, &found, found.place.word(), "may start, and is about to");
+    }
+    if context.json {
+        print_json(&json!({"task": found.task, "state": found.place.word(), "reasons": reasons}))?;
+    } else {
+        let lines: String = reasons.iter().map(|reason| format!("{}\n", reason.words())).collect();
+        print(&lines)?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// A task whose command lies in the inbox still, and nothing more is known of it.
+fn not_admitted(context: &Context, layout: &Layout, text: &str) -> Result<Answer, CliError> {
+    if pending::command_of(layout, text)?.is_none() {
+        return Err(find::not_found(layout, text));
+    }
+    let mut reasons = vec![Reason::NotAdmitted];
+    reasons.extend((!lock::is_held(layout.root())?).then_some(Reason::NoDaemon));
+    if context.json {
+        print_json(&json!({"task": text, "state": null, "reasons": reasons}))?;
+    } else {
+        reasons.iter().try_for_each(|reason| print(&format!("{}\n", reason.words())))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// There is nothing that keeps it.
+fn tell_none(context: &Context, found: &Found, state: &str, what: &str) -> Result<Answer, CliError> {
+    if context.json {
+        print_json(&json!({"task": found.task, "state": state, "reasons": []}))?;
+    } else {
+        print(&format!("{} {what}\n", found.task))?;
+    }
+    Ok(Answer::No)
+}
+
+/// Looks at all that may keep a task.
+fn look_around(layout: &Layout, found: &Found, spec: &Spec) -> Result<Around, CliError> {
+    let daemon = lock::is_held(layout.root())?;
+    let record = daemon::daemon_record(layout).filter(|_| daemon);
+    let live = find::live(layout)?;
+    let in_queue = || live.iter().filter(|other| other.queue == found.queue);
+    let active = in_queue().filter(|other| matches!(other.place, Place::Active(_)));
+    let ready = in_queue().filter(|other| matches!(other.place, Place::Ready(_)));
+    let before = match found.place {
+        Place::Ready(_) => {
+            ready.take_while(|other| other.task != found.task).map(|other| other.task).collect()
+        }
+        Place::Held | Place::Active(_) | Place::Ended(_) => Vec::new(),
+    };
+    let mut directory = None;
+    if let Some(own) = queue::own_directory(spec) {
+        for other in live.iter().filter(|other| matches!(other.place, Place::Active(_))) {
+            let theirs = find::spec(other)?;
+            if theirs.as_ref().and_then(queue::own_directory) == Some(own) {
+                directory = Some((own.to_owned(), other.task));
+                break;
+            }
+        }
+    }
+    let settings = match store::read_if_there(&layout.queue_record(&found.queue))? {
+        Some(bytes) => queue::parse_settings(&bytes).map_err(|refusal| refusal.to_string()),
+        None => Ok(Settings::default()),
+    };
+    Ok(Around {
+        daemon,
+        short: record.and_then(|record| record.short).map(|short| (short.of, short.message)),
+        queue: found.queue.clone(),
+        paused: store::exists(&layout.paused(&found.queue)),
+        slots: settings.map(|settings| settings.slots),
+        active: active.map(|other| other.task).collect(),
+        before,
+        directory,
+    })
+}

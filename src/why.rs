@@ -1,0 +1,168 @@
+//! Why a task does not run now: every reason at once, in words and with a kind for programs. Pure.
+//!
+//! The rules are those by which the daemon picks; what holds only for a moment (it has not looked yet) is no reason.
+
+use serde::Serialize;
+
+use crate::id::{Name, TaskId};
+use crate::shortage::Shortage;
+
+/// How many tasks are named in a reason.
+const NAMED_MAX: usize = 5;
+
+/// One reason. Programs may rely on the kinds and their keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Reason {
+    /// Its command is in the inbox, or was taken and is not answered yet.
+    NotAdmitted,
+    /// Nobody moves tasks.
+    NoDaemon,
+    /// Too little is left of something; nothing is started.
+    Short { of: Shortage, message: String },
+    /// Somebody holds it.
+    Held,
+    /// Its queue is paused.
+    Paused { queue: Name },
+    /// As many run as may.
+    Slots { queue: Name, slots: u32, taken_by: Vec<TaskId> },
+    /// Nothing of its queue may run.
+    NoSlots { queue: Name },
+    /// So many go first.
+    Behind { count: usize, first: Vec<TaskId> },
+    /// It works in a directory in which another works.
+    Directory { directory: String, taken_by: TaskId },
+    /// The settings of its queue cannot be read; the last good ones hold, which only the daemon knows.
+    Settings { queue: Name, error: String },
+}
+
+/// What is known of a queue and of those who look after it.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    pub(crate) daemon: bool,
+    pub(crate) short: Option<(Shortage, String)>,
+    pub(crate) queue: Name,
+    pub(crate) paused: bool,
+    pub(crate) slots: Result<u32, String>,
+    /// The tasks of the queue that run.
+    pub(crate) active: Vec<TaskId>,
+    /// The ready tasks that go before this one, the first first.
+    pub(crate) before: Vec<TaskId>,
+    /// The directory that it needs for itself, and the task that has it.
+    pub(crate) directory: Option<(String, TaskId)>,
+}
+
+/// Why a ready or, if `held`, a held task does not run.
+pub(crate) fn reasons(held: bool, around: &Around) -> Vec<Reason> {
+    let Around { queue, active, before, .. } = around;
+    let few = |tasks: &[TaskId]| tasks.iter().take(NAMED_MAX).copied().collect::<Vec<_>>();
+    let queue = || queue.clone();
+    let mut reasons = Vec::new();
+    reasons.extend((!around.daemon).then_some(Reason::NoDaemon));
+    let short = around.short.clone();
+    reasons.extend(short.map(|(of, message)| Reason::Short { of, message }));
+    reasons.extend(held.then_some(Reason::Held));
+    reasons.extend(around.paused.then(|| Reason::Paused { queue: queue() }));
+    match &around.slots {
+        Ok(0) => reasons.push(Reason::NoSlots { queue: queue() }),
+        Ok(slots) if active.len() >= *slots as usize => {
+            reasons.push(Reason::Slots { queue: queue(), slots: *slots, taken_by: few(active) });
+        }
+        Ok(_) => {}
+        Err(error) => reasons.push(Reason::Settings { queue: queue(), error: error.clone() }),
+    }
+    let directory = around.directory.clone();
+    reasons.extend(directory.map(|(directory, taken_by)| Reason::Directory { directory, taken_by }));
+    if !before.is_empty() {
+        reasons.push(Reason::Behind { count: before.len(), first: few(before) });
+    }
+    reasons
+}
+
+impl Reason {
+    /// The reason in words, and the way out where there is one.
+    pub(crate) fn words(&self) -> String {
+        let ids = |tasks: &[TaskId]| tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Reason::NotAdmitted => "its command is not answered yet".to_owned(),
+            Reason::NoDaemon => "no daemon runs; start one with `gitspool daemon`".to_owned(),
+            Reason::Short { of, message } => {
+                format!("{}: {message}; it goes on when there is room", of.words())
+            }
+            Reason::Held => "it is held; `gitspool release` it".to_owned(),
+            Reason::Paused { queue } => format!("queue {queue} is paused; remove its file PAUSED"),
+            Reason::Slots { queue, slots, taken_by } => {
+                format!("all {slots} slots of queue {queue} are taken, by {}", ids(taken_by))
+            }
+            Reason::NoSlots { queue } => format!("queue {queue} has no slots; set them in its queue.json"),
+            Reason::Behind { count, first } => {
+                let more = if *count > first.len() { ", ..." } else { "" };
+                format!(
+                    "{count} ready tasks go first: {}{more}; `gitspool rerank` puts it elsewhere",
+                    ids(first)
+                )
+            }
+            Reason::Directory { directory, taken_by } => {
+                format!("task {taken_by} works in its directory {directory}; one does at a time")
+            }
+            Reason::Settings { queue, error } => {
+                format!("the settings of queue {queue} cannot be read, the last good ones hold: {error}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(number: u8) -> TaskId {
+        format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
+    }
+
+    fn free() -> Around {
+        Around {
+            daemon: true,
+            short: None,
+            queue: "default".parse().unwrap(),
+            paused: false,
+            slots: Ok(2),
+            active: vec![],
+            before: vec![],
+            directory: None,
+        }
+    }
+
+    #[test]
+    fn a_task_that_may_start_has_no_reason_and_else_all_are_told_at_once() {
+        assert_eq!(reasons(false, &free()), []);
+        let around = Around {
+            daemon: false,
+            short: Some((Shortage::Space, "full".into())),
+            paused: true,
+            active: vec![task(1), task(2)],
+            before: (3..20).map(task).collect(),
+            directory: Some(("/d".into(), task(1))),
+            ..free()
+        };
+        let kinds: Vec<String> = reasons(true, &around)
+            .iter()
+            .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(kinds, ["no_daemon", "short", "held", "paused", "slots", "directory", "behind"]);
+        for reason in reasons(true, &around) {
+            assert!(reason.words().len() > 10 && !reason.words().contains('\n'), "{reason:?}");
+        }
+        let Some(Reason::Behind { count: 17, first }) = reasons(false, &around).pop() else {
+            panic!("behind")
+        };
+        assert_eq!(first.len(), NAMED_MAX);
+    }
+
+    #[test]
+    fn a_free_slot_is_none_when_there_are_none_or_nobody_knows() {
+        let with = |slots| reasons(false, &Around { slots, ..free() });
+        assert_eq!(with(Ok(0)), [Reason::NoSlots { queue: free().queue }]);
+        assert!(matches!(&with(Err("torn".into()))[..], [Reason::Settings { .. }]));
+    }
+}
