@@ -32,6 +32,8 @@ pub(crate) struct Parsed<E> {
     pub(crate) whole_bytes: u64,
     /// The highest number of a line, wanted or not.
     pub(crate) last_seq: u64,
+    /// How many lines behind the last one with a number cannot be read.
+    pub(crate) bad_at_end: u64,
 }
 
 impl<E> Parsed<E> {
@@ -48,7 +50,8 @@ pub(crate) fn parse<E: DeserializeOwned>(bytes: &[u8]) -> Parsed<E> {
 
 /// Reads the lines with the numbers that are wanted; of the others it looks at the number only.
 pub(crate) fn parse_where<E: DeserializeOwned>(bytes: &[u8], wanted: impl Fn(u64) -> bool) -> Parsed<E> {
-    let mut parsed = Parsed { lines: Vec::new(), bad: Vec::new(), whole_bytes: 0, last_seq: 0 };
+    let mut parsed =
+        Parsed { lines: Vec::new(), bad: Vec::new(), whole_bytes: 0, last_seq: 0, bad_at_end: 0 };
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let begin = parsed.whole_bytes;
         if !line.ends_with(b"\n") {
@@ -57,16 +60,21 @@ pub(crate) fn parse_where<E: DeserializeOwned>(bytes: &[u8], wanted: impl Fn(u64
         parsed.whole_bytes += line.len() as u64;
         if let Some(seq) = seq_of(line).filter(|seq| !wanted(*seq)) {
             parsed.last_seq = parsed.last_seq.max(seq);
+            parsed.bad_at_end = 0;
             continue;
         }
         match read(line) {
             Ok(line) => {
                 parsed.last_seq = parsed.last_seq.max(line.seq);
+                parsed.bad_at_end = 0;
                 if wanted(line.seq) {
                     parsed.lines.push(line);
                 }
             }
-            Err(why) => parsed.bad.push((begin, why)),
+            Err(why) => {
+                parsed.bad.push((begin, why));
+                parsed.bad_at_end += 1;
+            }
         }
     }
     parsed

@@ -97,7 +97,8 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         }
         let bad = parsed.bad.iter();
         repaired.extend(bad.map(|(byte, error)| format!("{}: byte {byte}: {error}", path.display())));
-        let last_seq = parsed.last_seq.max(after) + parsed.bad.len() as u64;
+        // The numbers of lines that cannot be read are not used again.
+        let last_seq = parsed.last_seq.max(after) + parsed.bad_at_end;
         let log = Log {
             path: path.to_owned(),
             last_seq,
@@ -263,6 +264,18 @@ mod tests {
             assert_eq!(again.repaired, Vec::<String>::new(), "cut at {cut}");
             let seqs: Vec<u64> = again.lines.iter().map(|line| line.seq).collect();
             assert_eq!(seqs, (7..=lines[0].seq).collect::<Vec<_>>(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_costs_its_number_once_however_often_the_log_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("now.jsonl");
+        append(&mut Log::open(&path, 0).unwrap().log, "one").unwrap();
+        std::fs::write(&path, [std::fs::read(&path).unwrap(), b"\0\0\n".to_vec()].concat()).unwrap();
+        for number in 3..6 {
+            let mut opened = Log::<Said>::open(&path, 0).unwrap();
+            assert_eq!(append(&mut opened.log, "more").unwrap()[0].seq, number);
         }
     }
 
