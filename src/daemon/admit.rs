@@ -153,8 +153,9 @@ impl Daemon {
 
     /// The spec of a task that is live or has ended; the cost does not depend on how many there were.
     fn known_spec(&self, task: TaskId) -> Result<Option<Arc<Spec>>, Refusal> {
-        if let Some(live) = self.queues.task(task) {
-            return Ok(Some(Arc::clone(&live.spec)));
+        // One that ends in this batch has no file in its new place yet.
+        if let Some(known) = self.queues.task(task).or_else(|| self.ended.get(&task)) {
+            return Ok(Some(Arc::clone(&known.spec)));
         }
         for queue in self.queues.names() {
             for folder in ENDED_FOLDERS {
@@ -256,6 +257,9 @@ impl Daemon {
         }
         let id = target.split_once('.').map_or(target, |(task, _)| task);
         if let Ok(task) = id.parse::<TaskId>() {
+            if let Some(State::Ended { outcome, .. }) = self.ended.get(&task).map(|ended| &ended.state) {
+                return Ok(Found::Ended(task, outcome.folder()));
+            }
             for queue in self.queues.names() {
                 let is_there = |folder: &&&str| store::exists(&self.layout.ended_task(&queue, folder, task));
                 if let Some(folder) = ENDED_FOLDERS.iter().find(is_there) {
