@@ -126,6 +126,7 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
 pub(crate) fn make_queue(layout: &Layout, queue: &Name, host: &Name) -> Result<(), StoreError> {
     for folder in layout.queue_folders(queue, host) {
         store::make_lasting_dir(&folder)?;
+        store::sync_dir(&folder)?;
     }
     if !store::exists(&layout.queue_record(queue)) {
         store::replace(layout, &layout.queue_record(queue), &pretty(&queue::Settings::default()))?;

@@ -56,6 +56,8 @@ impl Daemon {
         watch: Watch,
     ) -> Result<(Daemon, Vec<Origin>), DaemonError> {
         let layout = spool.layout.clone();
+        // What lies in them may have been made by somebody who was killed before it was on disk.
+        layout.folders().iter().try_for_each(|folder| store::sync_dir(folder))?;
         store::make_lasting_dir(&layout.events_of(&host))?;
         let sealed = history::segments(&layout, &host)?.last().map_or(0, |(last, _)| *last);
         let checkpoint = checkpoint::read(&layout)?;
