@@ -94,6 +94,8 @@ pub(crate) fn write(layout: &Layout, receipt: &Receipt) -> Result<Vec<PathBuf>, 
         // One that is none of ours is kept too, under the number 0.
         seq => {
             let earlier = layout.earlier_receipt(&date, &receipt.command, seq.unwrap_or(0));
+            // A checkpoint that covers it may be about to sync it under the name that it loses here.
+            store::sync_file(&path)?;
             store::rename(&path, &earlier)?;
             store::draw(layout, &path, &bytes)?;
             Ok(vec![earlier, path])
