@@ -127,7 +127,11 @@ impl Daemon {
         self.cut_unfinished(run)?;
         let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
         match record::of_log(run, &jsonl::parse(&log)) {
-            Some(record) if record.outcome.is_some() => Ok(self.draw_record(run, &record)?),
+            Some(record) if record.outcome.is_some() => {
+                self.draw_record(run, &record)?;
+                // A power cut may have brought it back.
+                Ok(store::remove(&self.layout.run(run).wake())?)
+            }
             // Somebody removed it.
             Some(_) | None => Ok(()),
         }
@@ -277,8 +281,11 @@ impl Daemon {
         evidence: Evidence,
     ) -> Result<(), RunError> {
         let path = self.layout.run(run).log();
-        let mut record =
-            record::of_log(run, &jsonl::parse(&store::read_if_there(&path)?.unwrap_or_default()));
+        let recorded = || {
+            let log = store::read_if_there(&path)?.unwrap_or_default();
+            Ok::<_, StoreError>(record::of_log(run, &jsonl::parse(&log)))
+        };
+        let mut record = recorded()?;
         let Opened { mut log, lines, .. } = Log::open(&path, 0)?;
         if record.as_ref().is_none_or(|record| record.outcome.is_none()) {
             let started = record.is_none().then(|| record::Event::Started {
@@ -301,9 +308,9 @@ impl Daemon {
                 output_truncated: None,
             };
             let events = started.into_iter().chain(open).chain([end]).collect();
-            for line in log.append_with_reserve(&self.layout, clock::now(), events)? {
-                record = record::step(record, &line);
-            }
+            log.append_with_reserve(&self.layout, clock::now(), events)?;
+            // Read anew: where the first line is lost, the others tell also when the run began.
+            record = recorded()?;
         } else {
             store::sync_file(&path)?;
         }
