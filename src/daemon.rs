@@ -16,6 +16,8 @@ mod supervise;
 mod threads;
 mod trouble;
 mod who;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;

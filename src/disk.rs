@@ -4,12 +4,21 @@
 //! own in memory instead (`simulated`), which tells what of a change is on disk and what a power cut would take with it.
 //! In every other build the functions are the system's, with nothing in between.
 
+#[cfg(test)]
+mod either;
 mod system;
 
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 
+#[cfg(test)]
+pub(crate) use either::{
+    File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open,
+    punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system,
+    try_lock, try_lock_shared,
+};
+#[cfg(not(test))]
 pub(crate) use system::{
     File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open,
     punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system,

@@ -58,6 +58,12 @@ pub(crate) fn check(spool: &Spool) -> Result<Vec<Finding>, StoreError> {
     Ok(findings)
 }
 
+/// The same on the machine that the thread has in memory, where nobody works.
+#[cfg(test)]
+pub(crate) fn check_in_memory(spool: &Spool) -> Result<Vec<Finding>, StoreError> {
+    Ok(audit::audit(&look::look_in_memory(spool)?))
+}
+
 fn look_once(spool: &Spool) -> Result<(Vec<Finding>, bool), StoreError> {
     let seen = look::look(spool)?;
     let somebody_works = seen.daemon || !seen.held.is_empty() || !seen.alive.is_empty();

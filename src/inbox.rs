@@ -23,6 +23,7 @@ use crate::event::Origin;
 use crate::input::{Failure, Input};
 use crate::layout::Layout;
 use crate::lease::{self, Writers};
+use crate::mutant::{self, Mutant};
 use crate::refusal::{Kind, Refusal};
 use crate::store;
 use crate::time::Moment;
@@ -101,28 +102,32 @@ impl Inbox {
 
     /// Looks through the inbox at each hint, until the hints end.
     pub(crate) fn run(mut self, hints: &Receiver<()>) {
-        loop {
-            let taken = self.look();
-            let short = self.short.take();
-            let again = short.is_some() || self.gate.is_shut();
-            if short.is_some_and(|failure| self.inputs.send(Input::Short(failure)).is_err()) {
-                return;
-            }
-            let empty = taken == 0 && !again && self.unready.is_empty() && self.claimed.is_empty();
-            if empty && self.inputs.send(Input::InboxEmpty).is_err() {
-                return;
-            }
-            let patience = match taken {
-                // What is held back is quiet, and not to be looked at all the time.
-                0 if again => AGAIN,
-                0 => self.until_next_look(),
-                _ => Duration::ZERO,
-            };
+        while let Some(patience) = self.turn() {
             match hints.recv_timeout(patience) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Looks through the inbox once; tells when to look again without a hint, and nothing when nobody listens any more.
+    pub(crate) fn turn(&mut self) -> Option<Duration> {
+        let taken = self.look();
+        let short = self.short.take();
+        let again = short.is_some() || self.gate.is_shut();
+        if short.is_some_and(|failure| self.inputs.send(Input::Short(failure)).is_err()) {
+            return None;
+        }
+        let empty = taken == 0 && !again && self.unready.is_empty() && self.claimed.is_empty();
+        if empty && self.inputs.send(Input::InboxEmpty).is_err() {
+            return None;
+        }
+        Some(match taken {
+            // What is held back is quiet, and not to be looked at all the time.
+            0 if again => AGAIN,
+            0 => self.until_next_look(),
+            _ => Duration::ZERO,
+        })
     }
 
     fn until_next_look(&self) -> Duration {
@@ -174,6 +179,9 @@ impl Inbox {
 
     /// Sees to it that no taken file can be back in the inbox after a power cut, and be taken again.
     fn make_durable(&mut self) -> bool {
+        if mutant::breaks(Mutant::ClaimUnsynced) {
+            return true;
+        }
         let synced =
             store::sync_dir(&self.layout.claimed()).and_then(|()| store::sync_dir(&self.layout.inbox()));
         if let Err(error) = &synced {
@@ -358,13 +366,6 @@ impl Judged {
         let same = |meta: std::io::Result<Metadata>| meta.is_ok_and(|meta| Shape::of(&meta) == self.shape);
         let is_as_read = |file: &File| same(disk::look(file)) && lease::writers(file) != Writers::Some;
         same(disk::link_metadata(claimed)) && self.file.as_ref().is_none_or(is_as_read)
-    }
-}
-
-impl Shape {
-    fn of(metadata: &Metadata) -> Shape {
-        let Metadata { device, inode, bytes, links, modified, .. } = *metadata;
-        Shape { device, inode, bytes, links, modified }
     }
 }
 

@@ -89,7 +89,8 @@ fn encode(order: &Order, surroundings: &Surroundings) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(Order, Surroundings)> {
+/// Reads an order and surroundings; `None` while they are not whole.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Order, Surroundings)> {
     let mut fields =
         bytes.strip_suffix(&[0])?.split(|byte| *byte == 0).map(|field| OsString::from_vec(field.to_vec()));
     let mut path = || fields.next().map(PathBuf::from);

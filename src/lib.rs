@@ -67,6 +67,8 @@ mod daemon;
 mod cli;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod simulated;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -9,7 +9,6 @@
 //! can have been promised, and no later sync can take for written what is not. What came of it is cut off again, which is
 //! looked at and synced; the log is what it was, and takes the next batch when there is room.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::disk;
 use crate::jsonl::{self, Line};
 use crate::layout::Layout;
-use crate::mutant;
+use crate::mutant::{self, Mutant};
 use crate::reserve;
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
@@ -186,7 +185,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
                 LogError::Store(error)
             });
         }
-        if durability == Durability::Durable && !mutant::NO_LOG_SYNC {
+        if durability == Durability::Durable && !mutant::breaks(Mutant::NoLogSync) {
             store::at("sync", &self.path, file.sync_data())?;
             if !self.entered {
                 store::sync_parent(&self.path)?;
@@ -197,9 +196,9 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     }
 
     /// Takes back what a failed write has left.
-    fn cut_back(&self, file: &File) -> Result<(), StoreError> {
+    fn cut_back(&self, file: &store::File) -> Result<(), StoreError> {
         store::at("cut", &self.path, file.set_len(self.bytes))?;
-        let left = store::at("look at", &self.path, file.metadata())?.len();
+        let left = store::at("look at", &self.path, disk::look(file))?.bytes;
         if left != self.bytes {
             let reason = format!("{left} bytes are left of it, and {} were to be", self.bytes);
             return store::at("cut", &self.path, Err(io::Error::other(reason)));

@@ -6,14 +6,23 @@
 //!
 //! In tests a thread may have a machine of its own in memory instead, as `disk` says.
 
+#[cfg(test)]
+mod either;
 mod system;
 
 use crate::outcome::Evidence;
 
+#[cfg(test)]
+pub(crate) use either::{
+    Pipe, boot, id, is_alive, kill_marked, marked, reap, signal_descendants, start_serving, start_waiting,
+};
+#[cfg(not(test))]
 pub(crate) use system::{
     Pipe, become_subreaper, boot, id, is_alive, kill_marked, marked, own_program, reap, signal_descendants,
     start_serving, start_waiting,
 };
+#[cfg(test)]
+pub(crate) use system::{become_subreaper, own_program};
 
 /// What the children of this process have to tell.
 #[derive(Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use crate::clock;
 use crate::disk::{self, Create, How};
 use crate::layout::Layout;
-use crate::mutant;
+use crate::mutant::{self, Mutant};
 use crate::process;
 use crate::shortage::Room;
 
@@ -28,9 +28,9 @@ pub(crate) fn room(path: &Path) -> Option<Room> {
 
 /// Replaces the record at `path`, durably: after return both content and name survive a power cut.
 pub(crate) fn replace(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let aside = write_aside(layout, bytes, !mutant::PUBLISH_BEFORE_SYNC)?;
+    let aside = write_aside(layout, bytes, !mutant::breaks(Mutant::PublishBeforeSync))?;
     publish(&aside, path)?;
-    if mutant::PUBLISH_BEFORE_SYNC {
+    if mutant::breaks(Mutant::PublishBeforeSync) {
         sync_file(path)?;
     }
     sync_parent(path)
@@ -183,6 +183,11 @@ pub(crate) fn is_readable_file(path: &Path) -> bool {
     disk::link_metadata(path).is_ok_and(|meta| meta.is_file()) && open_dropped(path).is_ok()
 }
 
+/// Whether an open file is a plain one.
+pub(crate) fn is_plain(file: &File) -> bool {
+    disk::look(file).is_ok_and(|meta| meta.is_file())
+}
+
 fn open(path: &Path, how: How) -> Result<File, StoreError> {
     at("open", path, disk::open(path, how))
 }
@@ -296,7 +301,7 @@ pub(crate) fn sync_file(path: &Path) -> Result<(), StoreError> {
 
 /// Makes a folder's entries durable; no error when the folder is gone.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    if mutant::NO_DIR_SYNC { Ok(()) } else { sync_if_there(path) }
+    if mutant::breaks(Mutant::NoDirSync) { Ok(()) } else { sync_if_there(path) }
 }
 
 /// Makes the entry of `path` in its folder durable.

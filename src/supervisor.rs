@@ -40,7 +40,7 @@ pub(crate) use begin::SupervisorError;
 use output::Outputs;
 use places::Stage;
 use tell::said;
-use wake::{Inputs, Wake};
+pub(crate) use wake::{Inputs, Wake};
 
 /// The hidden verb.
 pub(crate) const VERB: &str = "supervise";
@@ -93,12 +93,17 @@ fn carry_out(paths: &RunLayout, wake: &mut Wake, ahead: Option<Ahead>, umask: Ra
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(HAD_BEGUN),
         Err(error) => {
-            // Nobody reads our stderr; and if this fails too, the missing end in the log tells enough.
-            let _ = store::remove(&paths.supervisor_error());
-            let _ = store::create_new(&paths.supervisor_error(), format!("{error}\n").as_bytes(), 0o600);
+            tell_why(paths, &error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes down why a run could not be begun.
+pub(crate) fn tell_why(paths: &RunLayout, error: &SupervisorError) {
+    // Nobody reads our stderr; and if this fails too, the missing end in the log tells enough.
+    let _ = store::remove(&paths.supervisor_error());
+    let _ = store::create_new(&paths.supervisor_error(), format!("{error}\n").as_bytes(), 0o600);
 }
 
 /// Begins the run and lives it to its end; `false` when it had begun already.
@@ -119,7 +124,7 @@ fn supervise(
 }
 
 /// The life of one run, in the process that holds its lock.
-struct Supervisor {
+pub(crate) struct Supervisor {
     paths: RunLayout,
     lock: Lock,
     /// The same anew, when somebody removed its file.
@@ -222,7 +227,7 @@ impl Supervisor {
     }
 
     /// Does what a run owes that has begun.
-    fn set_out(&mut self) {
+    pub(crate) fn set_out(&mut self) {
         self.look_at_commands();
         for effect in run::owed(&self.state) {
             self.perform(effect);
@@ -231,7 +236,7 @@ impl Supervisor {
     }
 
     /// Looks at all that can be looked at, and decides about it.
-    fn woken(&mut self, inputs: Inputs) {
+    pub(crate) fn woken(&mut self, inputs: Inputs) {
         let Inputs { shutdown, commands } = inputs;
         if shutdown {
             self.pending.push_back(Event::ShutdownAsked);
@@ -245,6 +250,12 @@ impl Supervisor {
             self.prepare_again();
         }
         self.decide();
+    }
+
+    /// Whether the run is over.
+    #[cfg(test)]
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     fn decide(&mut self) {

@@ -2,7 +2,7 @@
 
 use crate::digest::sha256_hex;
 use crate::layout::Layout;
-use crate::mutant;
+use crate::mutant::{self, Mutant};
 use crate::store::{self, StoreError};
 
 /// Keeps `bytes` and returns the name under which they are found again. Durable on return.
@@ -13,7 +13,7 @@ pub(crate) fn keep(layout: &Layout, bytes: &[u8]) -> Result<String, StoreError> 
     if store::read_if_there(&path)?.is_some_and(|there| there == bytes) {
         store::sync_file(&path)?;
         store::sync_parent(&path)?;
-    } else if mutant::TEXT_UNSYNCED {
+    } else if mutant::breaks(Mutant::TextUnsynced) {
         store::draw(layout, &path, bytes)?;
     } else {
         store::replace(layout, &path, bytes)?;

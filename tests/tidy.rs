@@ -71,7 +71,18 @@ const LOOKING: [&str; 8] =
 const FEW: [(&str, &[&str]); 4] = [
     ("cli", &[]),
     ("daemon", &["src/cli.rs", "src/cli/"]),
-    ("disk", &["src/store.rs", "src/log.rs", "src/lock.rs", "src/lease.rs", "src/inbox.rs", "src/inbox/"]),
+    (
+        "disk",
+        &[
+            "src/store.rs",
+            "src/log.rs",
+            "src/lock.rs",
+            "src/lease.rs",
+            "src/inbox.rs",
+            "src/inbox/",
+            "src/simulated/",
+        ],
+    ),
     ("supervisor", &["src/daemon.rs", "src/daemon/"]),
 ];
 

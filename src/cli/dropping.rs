@@ -8,7 +8,7 @@ use super::CliError;
 use crate::clock;
 use crate::command;
 use crate::layout::Layout;
-use crate::mutant;
+use crate::mutant::{self, Mutant};
 use crate::store::{self, StoreError};
 
 /// A dropped command.
@@ -32,7 +32,7 @@ pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, Cl
 /// Writes the file under a name that the daemon leaves alone, and then gives it its own.
 fn write(aside: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let file = store::create_new(aside, bytes, 0o600)?;
-    if mutant::PUBLISH_BEFORE_SYNC {
+    if mutant::breaks(Mutant::PublishBeforeSync) {
         store::rename(aside, path)?;
         return store::at("sync", path, file.sync_all());
     }

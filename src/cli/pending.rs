@@ -86,7 +86,9 @@ fn submit_of(layout: &Layout, waiting: &Waiting) -> Option<Box<Submit>> {
 /// A dropped file's bytes; never waits for a fifo, never follows a link.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let file = store::open_dropped(path).ok()?;
-    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    if !store::is_plain(&file) {
+        return None;
+    }
     let mut bytes = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)

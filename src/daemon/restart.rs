@@ -20,6 +20,7 @@ use crate::input::Input;
 use crate::jsonl::{self, Line};
 use crate::layout::{self, Layout};
 use crate::log::Log;
+use crate::mutant::{self, Mutant};
 use crate::picture;
 use crate::process;
 use crate::queue::{Live, Queues};
@@ -255,9 +256,10 @@ impl Daemon {
 fn trust(layout: &Layout, host: &Name, ended_out_of_order: bool) -> Result<(), StoreError> {
     let now = layout.now(host);
     match store::read_if_there(&now)? {
-        Some(bytes) if ended_out_of_order => {
+        Some(bytes) if ended_out_of_order && !mutant::breaks(Mutant::LogTrusted) => {
             reserve::spend_all(layout, || store::replace(layout, &now, &bytes))
         }
+        Some(_) | None if mutant::breaks(Mutant::LogTrusted) => Ok(()),
         Some(_) | None => store::sync_file(&now),
     }
 }

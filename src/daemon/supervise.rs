@@ -11,6 +11,7 @@ use crate::input::Failure;
 use crate::jsonl;
 use crate::lock::{self, Lock};
 use crate::log::{Log, LogError, Opened};
+use crate::mutant::{self, Mutant};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
 use crate::record::{self, Record};
@@ -78,6 +79,10 @@ impl Daemon {
         }
         let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
         let record = record::of_log(run, &jsonl::parse(&bytes));
+        let lives = |record: &Record| process::is_alive(record.pid);
+        if mutant::breaks(Mutant::PidTrusted) && record.as_ref().is_some_and(lives) {
+            return Ok((Found::Held, None));
+        }
         let logged = match &record {
             None => self.unrecorded(run),
             Some(record) => logged(record),

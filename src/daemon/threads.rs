@@ -71,6 +71,10 @@ impl Serving {
 /// # Errors
 /// When the system has no process or thread to give; then nothing was started.
 pub(super) fn start_supervisor(number: u64, inputs: Sender<Input>) -> std::io::Result<Serving> {
+    #[cfg(test)]
+    if let Some(stdin) = crate::simulated::start_supervisor(number, &inputs) {
+        return Ok(Serving { number, stdin });
+    }
     let (mut child, stdin) = process::start_serving(supervisor::VERB)?;
     let waiter = Builder::new().name("supervisor".to_owned()).stack_size(WAITER_STACK_BYTES);
     waiter.spawn(move || {
@@ -94,6 +98,10 @@ fn listen(child: &mut Child, inputs: &Sender<Input>) {
 
 /// Waits for the end of a run that another daemon started: for its lock.
 pub(super) fn wait_for_lock(run: RunId, run_lock: PathBuf, inputs: Sender<Input>) -> std::io::Result<()> {
+    #[cfg(test)]
+    if crate::simulated::wait_for_lock(run, &run_lock, &inputs) {
+        return Ok(());
+    }
     let waiter = Builder::new().name("adopted".to_owned()).stack_size(WAITER_STACK_BYTES);
     waiter
         .spawn(move || {

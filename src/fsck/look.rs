@@ -32,10 +32,41 @@ pub(super) fn look_as_daemon(spool: &Spool) -> Result<Seen, StoreError> {
     look_while(spool, false)
 }
 
-fn look_while(spool: &Spool, daemon: bool) -> Result<Seen, StoreError> {
-    let layout = &spool.layout;
-    let mut seen = Seen {
-        layout: layout.clone(),
+/// The same on the machine that the thread has in memory, in no special order, since nothing happens there meanwhile.
+#[cfg(test)]
+pub(super) fn look_in_memory(spool: &Spool) -> Result<Seen, StoreError> {
+    let mut seen = nothing(spool, false)?;
+    let mut folders = vec![spool.layout.root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for name in store::names(&folder)? {
+            let there = folder.join(name);
+            let path = below(&spool.layout, &there);
+            let place = place_of(&path);
+            let sort = match () {
+                () if store::is_folder(&there) => Sort::Folder,
+                () if store::is_file(&there) => Sort::File,
+                () => Sort::Fifo,
+            };
+            if sort == Sort::Folder && !is_closed(place.as_ref()) {
+                folders.push(there.clone());
+            }
+            seen.entries.insert(path.clone(), sort);
+            if let (Some(place), Sort::File) = (place, sort) {
+                look_at(&path, &there, place, &mut seen);
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Whether what lies in a folder at that place is none of ours.
+fn is_closed(place: Option<&Place>) -> bool {
+    matches!(place, None | Some(Place::Anything | Place::Refused { .. } | Place::Claimed { .. }))
+}
+
+fn nothing(spool: &Spool, daemon: bool) -> Result<Seen, StoreError> {
+    Ok(Seen {
+        layout: spool.layout.clone(),
         host: spool.known_host()?,
         daemon,
         entries: BTreeMap::new(),
@@ -45,7 +76,12 @@ fn look_while(spool: &Spool, daemon: bool) -> Result<Seen, StoreError> {
         alive: BTreeSet::new(),
         workspaces: store::names(&spool.state().work())?,
         trash: store::names(&spool.state().trash())?,
-    };
+    })
+}
+
+fn look_while(spool: &Spool, daemon: bool) -> Result<Seen, StoreError> {
+    let layout = &spool.layout;
+    let mut seen = nothing(spool, daemon)?;
     let first = [
         layout.receipts(),
         layout.refused(),
@@ -83,9 +119,7 @@ fn look_below(layout: &Layout, top: &Path, depth_min: usize, first: &[std::path:
         let path = below(layout, entry.path());
         let sort = sort_of(entry.file_type());
         let place = place_of(&path);
-        if sort == Sort::Folder
-            && matches!(place, None | Some(Place::Anything | Place::Refused { .. } | Place::Claimed { .. }))
-        {
+        if sort == Sort::Folder && is_closed(place.as_ref()) {
             walk.skip_current_dir();
         }
         seen.entries.insert(path.clone(), sort);

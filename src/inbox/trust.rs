@@ -1,12 +1,20 @@
 //! Whether a dropped file may be taken at all: by what it is, whose it is, and who else can get at it.
 
-use super::Inbox;
+use super::{Inbox, Shape};
 use crate::command::{self, BYTES_MAX};
 use crate::disk::{self, Metadata};
 use crate::refusal::{Kind, Refusal};
 
 /// Who may do all anyway.
 const ROOT: u32 = 0;
+
+impl Shape {
+    /// What is seen of it when somebody writes to it, or another file takes its place.
+    pub(super) fn of(metadata: &Metadata) -> Shape {
+        let Metadata { device, inode, bytes, links, modified, .. } = *metadata;
+        Shape { device, inode, bytes, links, modified }
+    }
+}
 
 impl Inbox {
     /// Checks what can be known without opening the file.

@@ -8,6 +8,7 @@ use rustix::fs::RawMode;
 use crate::assignment::Assignment;
 use crate::layout::{Layout, RunLayout};
 use crate::log::{Log, LogError};
+use crate::mutant::{self, Mutant};
 use crate::store::{self, StoreError};
 use crate::{cgroup, digest, lock, process, record};
 
@@ -56,7 +57,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the run could not be begun.
-    pub(super) fn take(
+    pub(crate) fn take(
         paths: &RunLayout,
         wake: &mut Wake,
         umask: RawMode,
@@ -65,7 +66,7 @@ impl Supervisor {
         let run_lock = held_up(wake, || Ok(lock::wait_exclusive(&paths.lock())?))?;
         let opened = held_up(wake, || Ok(Log::open(&paths.log(), 0)?))?;
         // Whatever its lines say, or if they can be read at all: it begins behind its first line, and never twice.
-        if opened.log.last_seq() > 0 {
+        if opened.log.last_seq() > 0 && !mutant::breaks(Mutant::BeginUnchecked) {
             // Who began it may have been killed between writing and syncing; and that it is over is said next.
             store::sync_file(&paths.log())?;
             return Ok(None);

@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const LOOK_OFTEN: Duration = Duration::from_millis(250);
 
 /// The sources that a supervisor waits for.
-pub(super) struct Wake {
+pub(crate) struct Wake {
     child_ended: UnixStream,
     end_asked: UnixStream,
     /// `None` where there are no fifos, or when it cannot be made: looking now and then serves as well.
@@ -40,11 +40,11 @@ pub(super) struct Wake {
 }
 
 /// What cannot be seen by looking again.
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     /// Somebody wants the supervisor to end.
-    pub(super) shutdown: bool,
+    pub(crate) shutdown: bool,
     /// There may be new commands.
-    pub(super) commands: bool,
+    pub(crate) commands: bool,
 }
 
 impl Wake {
@@ -56,6 +56,14 @@ impl Wake {
             growth: Growth::default(),
             given: Vec::new(),
         })
+    }
+
+    /// Hears nothing: whoever drives a machine in memory says when to look.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> io::Result<Wake> {
+        let unheard = || -> io::Result<UnixStream> { Ok(UnixStream::pair()?.0) };
+        let (growth, given) = (Growth::default(), Vec::new());
+        Ok(Wake { child_ended: unheard()?, end_asked: unheard()?, commands: None, growth, given })
     }
 
     /// Listens on the fifo. Look for commands after this call, not before.

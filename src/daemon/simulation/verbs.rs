@@ -1,0 +1,241 @@
+//! What users, agents and time do to a spool, one thing after the other.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::world::{LONG, World, queue};
+use crate::simulated::{Killed, on};
+use crate::store;
+use crate::task::State;
+
+/// One thing that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Verb {
+    /// A task that may start.
+    Submit,
+    SubmitHeld,
+    /// One with a text too long for a line.
+    SubmitLong,
+    /// The first task once more.
+    SubmitAgain,
+    /// A file that makes no sense.
+    Refuse,
+    /// A command under a name that was used.
+    SameName,
+    /// Of what runs.
+    CancelActive,
+    CancelReady,
+    CancelHeld,
+    Hold,
+    Release,
+    Rerank,
+    /// `mv` in `ready/`.
+    RerankByHand,
+    /// `mv ready/x held/`.
+    HoldByHand,
+    /// `mv held/x ready/`.
+    ReleaseByHand,
+    RemoveByHand,
+    AgentEnds,
+    KillSupervisor,
+    /// It is quiet for so long that a checkpoint is due.
+    Quiet,
+    /// The next line begins a new file of the log.
+    NextDay,
+    /// The daemon ends in order, and the next one starts.
+    Restart,
+}
+
+impl Verb {
+    pub(super) const ALL: [Verb; 21] = [
+        Verb::Submit,
+        Verb::SubmitHeld,
+        Verb::SubmitLong,
+        Verb::SubmitAgain,
+        Verb::Refuse,
+        Verb::SameName,
+        Verb::CancelActive,
+        Verb::CancelReady,
+        Verb::CancelHeld,
+        Verb::Hold,
+        Verb::Release,
+        Verb::Rerank,
+        Verb::RerankByHand,
+        Verb::HoldByHand,
+        Verb::ReleaseByHand,
+        Verb::RemoveByHand,
+        Verb::AgentEnds,
+        Verb::KillSupervisor,
+        Verb::Quiet,
+        Verb::NextDay,
+        Verb::Restart,
+    ];
+}
+
+impl World {
+    /// Does one thing, and lets all go on until they rest.
+    pub(super) fn act(&mut self, verb: Verb) -> Result<(), Killed> {
+        self.begin(verb)?;
+        self.settle()?;
+        match verb {
+            Verb::Quiet => self.wait(Duration::from_secs(3)),
+            Verb::Refuse => self.wait(Duration::from_secs(2)),
+            Verb::Submit
+            | Verb::SubmitHeld
+            | Verb::SubmitLong
+            | Verb::SubmitAgain
+            | Verb::SameName
+            | Verb::CancelActive
+            | Verb::CancelReady
+            | Verb::CancelHeld
+            | Verb::Hold
+            | Verb::Release
+            | Verb::Rerank
+            | Verb::RerankByHand
+            | Verb::HoldByHand
+            | Verb::ReleaseByHand
+            | Verb::RemoveByHand
+            | Verb::AgentEnds
+            | Verb::KillSupervisor
+            | Verb::NextDay
+            | Verb::Restart => self.look_soon(),
+        }
+    }
+
+    /// Does one thing; nobody has taken note of it yet.
+    pub(super) fn begin(&mut self, verb: Verb) -> Result<(), Killed> {
+        let target = |state: &str| json!(self.task_in(state).unwrap_or_else(|| "nobody".to_owned()));
+        match verb {
+            Verb::Submit => self.submit(json!({"run": ["true"]})),
+            Verb::SubmitHeld => self.submit(json!({"run": ["true"], "held": true})),
+            Verb::SubmitLong => self.submit(json!({"script": "x".repeat(20_000)})),
+            Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
+            Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),
+            Verb::SameName => {
+                let text = json!({"run": ["true"], "held": true}).to_string();
+                self.write_file("same.json", text.as_bytes());
+            }
+            Verb::CancelActive => self.drop_command(&json!({"type": "cancel", "target": target("active")})),
+            Verb::CancelReady => self.drop_command(&json!({"type": "cancel", "target": target("ready")})),
+            Verb::CancelHeld => self.drop_command(&json!({"type": "cancel", "target": target("held")})),
+            Verb::Hold => self.drop_command(&json!({"type": "hold", "target": target("ready")})),
+            Verb::Release => self.drop_command(&json!({"type": "release", "target": target("held")})),
+            Verb::Rerank => {
+                self.drop_command(&json!({"type": "rerank", "target": target("ready"), "rank": 7}));
+            }
+            Verb::RerankByHand => {
+                self.move_by_hand("ready", |name| format!("ready/{}", name.replace("50-", "10-")))
+            }
+            Verb::HoldByHand => self.move_by_hand("ready", |name| format!("held/{}", &name[3..])),
+            Verb::ReleaseByHand => self.move_by_hand("held", |name| format!("ready/20-{name}")),
+            Verb::RemoveByHand => {
+                if let Some(path) = self.first_in("ready") {
+                    as_user(|| store::remove(&path).expect("because the disk takes all"));
+                }
+            }
+            Verb::AgentEnds => self.end_an_agent(),
+            Verb::KillSupervisor if self.supervisors.is_empty() => {}
+            Verb::KillSupervisor => self.kill_supervisor(0),
+            Verb::Quiet => on(|machine| machine.pass(Duration::from_secs(3))),
+            Verb::NextDay => on(|machine| machine.wall += 24 * 60 * 60 * 1_000_000),
+            Verb::Restart => {
+                self.end_daemon()?;
+                self.start_daemon()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, mut command: Value) {
+        self.submitted += 1;
+        command["name"] = json!(format!("t{}", self.submitted));
+        if self.submitted == 1 {
+            command["id"] = json!(first_id());
+        }
+        self.drop_command(&command);
+    }
+
+    fn drop_command(&mut self, command: &Value) {
+        self.drop_file("command", command.to_string().as_bytes());
+    }
+
+    pub(super) fn drop_file(&mut self, stem: &str, bytes: &[u8]) {
+        let name = format!("{stem}{}.json", self.dropped.len());
+        self.write_file(&name, bytes);
+    }
+
+    /// Drops a file as `gitspool submit` does: on disk before its name is, and that before anybody is told.
+    fn write_file(&mut self, name: &str, bytes: &[u8]) {
+        let layout = self.layout();
+        let (aside, path) = (layout.dropping(name), layout.dropped(name));
+        as_user(|| {
+            drop(store::create_new(&aside, bytes, 0o600).and_then(|file| {
+                file.sync_all().expect("because the disk takes all");
+                store::rename(&aside, &path)?;
+                store::sync_parent(&path)
+            }));
+        });
+        let step = on(|machine| machine.steps);
+        self.dropped.push((name.to_owned(), step));
+    }
+
+    /// The name of the first task in a state.
+    fn task_in(&self, word: &str) -> Option<String> {
+        let living = self.daemon.as_ref()?;
+        let is_so = |state: &State| state.word() == word;
+        let task = living.daemon.queues.tasks().find(|(_, live)| is_so(&live.state))?;
+        Some(task.0.to_string())
+    }
+
+    /// The first task's file in a folder of the queue.
+    pub(super) fn first_in(&self, folder: &str) -> Option<PathBuf> {
+        let folder = self.layout().queue(&queue()).join(folder);
+        let mut names = store::names(&folder).ok()?;
+        names.sort();
+        Some(folder.join(names.into_iter().find(|name| name.ends_with(".json"))?))
+    }
+
+    fn move_by_hand(&mut self, folder: &str, to: impl Fn(&str) -> String) {
+        let Some(path) = self.first_in(folder) else { return };
+        let name = path.file_name().and_then(|name| name.to_str()).expect("because it is a task's");
+        let to = self.layout().queue(&queue()).join(Path::new(&to(name)));
+        as_user(|| store::rename(&path, &to).expect("because the disk takes all"));
+    }
+
+    /// The first agent that runs ends well.
+    pub(super) fn end_an_agent(&mut self) {
+        on(|machine| {
+            if let Some((agent, _)) = machine.processes.agents().first() {
+                machine.processes.exit(*agent, 0);
+            }
+        });
+    }
+
+    /// Lets all that can end come to its end.
+    pub(super) fn finish(&mut self) -> Result<(), Killed> {
+        for _ in 0..200 {
+            let before = on(|machine| machine.steps);
+            self.end_an_agent();
+            self.wait(LONG)?;
+            if on(|machine| machine.steps == before && machine.processes.agents().is_empty()) {
+                return Ok(());
+            }
+        }
+        panic!("they never come to their end");
+    }
+}
+
+/// The id that the first task is given.
+fn first_id() -> &'static str {
+    "01a07dd9-a400-7000-8000-000000000001"
+}
+
+/// Does something that nobody is killed at.
+pub(super) fn as_user<T>(doing: impl FnOnce() -> T) -> T {
+    let ends = on(|machine| machine.ends.take());
+    let done = doing();
+    on(|machine| machine.ends = ends);
+    done
+}
