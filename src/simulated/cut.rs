@@ -22,8 +22,8 @@ pub(crate) enum Left {
     LastHalf,
 }
 
-/// So much of a file is looked at to tell it from others.
-const LOOKED_AT: usize = 64 * 1024;
+/// Of a file that is longer than this its length and its beginning are looked at, to tell it from others.
+const LONG: usize = 100 * 1024;
 
 const LEFT: [Left; 5] = [Left::Nothing, Left::All, Left::FirstHalf, Left::Zeros, Left::LastHalf];
 
@@ -120,7 +120,8 @@ impl Tree {
             hasher.update(path.as_bytes());
             hasher.update((bytes.len() as u64).to_be_bytes());
             // What was reserved is long, and all zeros.
-            hasher.update(&bytes[..bytes.len().min(LOOKED_AT)]);
+            let looked_at = if bytes.len() > LONG { 1024 } else { bytes.len() };
+            hasher.update(&bytes[..looked_at]);
         }
         hasher.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
