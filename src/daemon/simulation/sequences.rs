@@ -335,9 +335,9 @@ mod tests {
             explore_unsynced(verb, &mut tally).unwrap_or_else(|problem| panic!("{problem}"));
         }
         for (length, bounds) in [
-            (1, Bounds { states_max: 400, kills: true, recut_one_in: 8 }),
-            (2, Bounds { states_max: 24, kills: true, recut_one_in: 8 }),
-            (3, Bounds { states_max: 12, kills: false, recut_one_in: 8 }),
+            (1, Bounds { states_max: 60, kills: true, recut_one_in: 8 }),
+            (2, Bounds { states_max: 16, kills: true, recut_one_in: 8 }),
+            (3, Bounds { states_max: 8, kills: false, recut_one_in: 8 }),
         ] {
             let before = tally.words();
             let is_all = explore_all(length, bounds, &mut tally, is_over);

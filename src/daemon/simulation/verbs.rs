@@ -126,7 +126,7 @@ impl World {
                 self.drop_command(&json!({"type": "rerank", "target": target("ready"), "rank": 7}));
             }
             Verb::RerankByHand => {
-                self.move_by_hand("ready", |name| format!("ready/{}", name.replace("50-", "10-")))
+                self.move_by_hand("ready", |name| format!("ready/{}", name.replacen("50-", "10-", 1)))
             }
             Verb::HoldByHand => self.move_by_hand("ready", |name| format!("held/{}", &name[3..])),
             Verb::ReleaseByHand => self.move_by_hand("held", |name| format!("ready/20-{name}")),
