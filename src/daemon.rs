@@ -7,6 +7,7 @@
 mod admit;
 mod batch;
 mod checkpoint;
+mod dispatch;
 mod hand;
 mod perform;
 mod repeat;
@@ -26,9 +27,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::clock;
-use crate::event::{By, Event};
+use crate::event::Event;
 use crate::id::{Name, RunId, TaskId};
-use crate::inbox::{self, Gate, Inbox};
+use crate::inbox::{Gate, Inbox};
 use crate::input::Input;
 use crate::jsonl::Line;
 use crate::layout::Layout;
@@ -38,11 +39,11 @@ use crate::process;
 use crate::queue::{self, Queues};
 use crate::spool::Spool;
 use crate::store;
-use crate::task::{self, State};
-use crate::time::{Date, Moment};
+use crate::task::State;
+use crate::time::{Date, Moment, Timestamp};
 use crate::watch::Watch;
 
-use batch::{Decision, Told};
+use batch::Decision;
 use short::Postponed;
 pub(crate) use trouble::DaemonError;
 pub(crate) use who::{DaemonRecord, Short, daemon_record};
@@ -207,6 +208,7 @@ impl Daemon {
                 continue;
             }
             if drain && self.nothing_left() {
+                self.tell_waiting();
                 return self.end();
             }
             let first = select! {
@@ -227,9 +229,12 @@ impl Daemon {
     /// Does what does not need an input: starts what may start, commits what is decided, sees what time has brought. Tells
     /// for how long there is nothing more of that.
     fn turn(&mut self) -> Result<Duration, DaemonError> {
+        let now = clock::now();
         self.start_what_may();
+        // Behind it: what becomes ready starts when its file lies there, which the commit sees to.
+        self.make_ready_what_is_due(now);
         self.commit()?;
-        let patience = clock::monotonic().until(self.wake_at());
+        let patience = clock::monotonic().until(self.wake_at(now));
         if patience.is_zero() {
             self.time_passed()?;
         }
@@ -237,12 +242,15 @@ impl Daemon {
     }
 
     /// When there is something to do even if nothing happens.
-    fn wake_at(&self) -> Moment {
+    fn wake_at(&self, now: Timestamp) -> Moment {
         let checkpoint = self.checkpoint_is_due(1).then_some(self.quiet_at);
         let again = self.start_again.iter().map(|(at, _)| *at);
         let spare = self.idle.first().map(|(since, _)| *since + SPARE_FOR);
         let room = self.look_for_room_at().or_else(|| self.late_at());
-        again.chain(checkpoint).chain(spare).chain(room).fold(self.look_at, Moment::min)
+        // The clock may be set while we sleep: then the look at the queues, which comes soon, finds what is due.
+        let due = self.queues.next_time(now).filter(|_| !self.is_short());
+        let due = due.map(|until| clock::monotonic() + until.since(now));
+        again.chain(checkpoint).chain(spare).chain(room).chain(due).fold(self.look_at, Moment::min)
     }
 
     fn take(&mut self, input: Input) {
@@ -315,37 +323,6 @@ impl Daemon {
         self.look_at = self.look_at.min(soon);
     }
 
-    /// Starts tasks while slots are free. What a user has moved away in this moment is left for the next look.
-    fn start_what_may(&mut self) {
-        if self.is_short() {
-            return;
-        }
-        for name in self.queues.names() {
-            let picked = self.pick(&name);
-            if picked.is_empty() || store::exists(&self.layout.paused(&name)) {
-                continue;
-            }
-            let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
-            for task in picked {
-                if new.contains(&task) || self.is_in_place(task) {
-                    let event = task::Event::Started { host: self.host.clone() };
-                    self.decide(task, &event, Told::by(By::Daemon));
-                } else {
-                    self.look_soon();
-                }
-            }
-        }
-    }
-
-    fn pick(&self, name: &Name) -> Vec<TaskId> {
-        let Some(queue) = self.queues.queue(name) else { return Vec::new() };
-        let mut taken = self.queues.taken_directories();
-        queue.pick(|task| {
-            let directory = self.queues.task(*task).and_then(|live| queue::own_directory(&live.spec));
-            directory.is_none_or(|directory| taken.insert(directory.to_owned()))
-        })
-    }
-
     /// Whether so many lines wait for a checkpoint, and nothing stands in its way: it must not tell what no line tells
     /// yet, nor pass over a line whose moves could not be made.
     fn checkpoint_is_due(&self, lines: u64) -> bool {
@@ -356,19 +333,6 @@ impl Daemon {
     /// Whether the tree shows all that the log says. A checkpoint says so, and the next start believes it.
     fn all_is_done(&self) -> bool {
         self.undone.is_empty() && self.unanswered.is_empty()
-    }
-
-    fn nothing_left(&self) -> bool {
-        let startable = |name: &Name| {
-            let ready = self
-                .queues
-                .queue(name)
-                .is_some_and(|queue| !queue.ready.is_empty() && queue.settings.slots > 0);
-            ready && !store::exists(&self.layout.paused(name))
-        };
-        let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
-        let rests = !self.queues.names().iter().any(|name| active(name) || startable(name));
-        self.inbox_empty && rests && inbox::is_taken(&self.layout, |claim| self.is_unanswered(claim))
     }
 
     fn is_unanswered(&self, claim: TaskId) -> bool {

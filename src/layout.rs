@@ -32,6 +32,7 @@ const NAMES: &[&str] = &[
     QUEUE_RECORD,
     PAUSED,
     HELD,
+    WAITING,
     READY,
     ACTIVE,
     DONE,
@@ -84,6 +85,7 @@ const QUEUE: &str = "queue";
 const QUEUE_RECORD: &str = "queue.json";
 const PAUSED: &str = "PAUSED";
 const HELD: &str = "held";
+const WAITING: &str = "waiting";
 const READY: &str = "ready";
 const ACTIVE: &str = "active";
 const DONE: &str = "done";
@@ -223,6 +225,14 @@ impl Layout {
 
     pub(crate) fn held_task(&self, queue: &Name, task: TaskId) -> PathBuf {
         self.held(queue).join(task_file(task))
+    }
+
+    pub(crate) fn waiting(&self, queue: &Name) -> PathBuf {
+        self.queue(queue).join(WAITING)
+    }
+
+    pub(crate) fn waiting_task(&self, queue: &Name, task: TaskId) -> PathBuf {
+        self.waiting(queue).join(task_file(task))
     }
 
     pub(crate) fn ready(&self, queue: &Name) -> PathBuf {
@@ -376,8 +386,8 @@ impl Layout {
     /// The folders that a queue has on `host`, parents first.
     pub(crate) fn queue_folders(&self, queue: &Name, host: &Name) -> Vec<PathBuf> {
         let base = self.queue(queue);
-        let mut folders = vec![base.clone(), self.held(queue), self.ready(queue), base.join(ACTIVE)];
-        folders.push(self.active(queue, host));
+        let mut folders = vec![base.clone(), self.held(queue), self.waiting(queue), self.ready(queue)];
+        folders.extend([base.join(ACTIVE), self.active(queue, host)]);
         folders.extend(ENDED_FOLDERS.iter().map(|folder| base.join(folder)));
         folders
     }

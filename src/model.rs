@@ -54,6 +54,8 @@ struct Bounds {
     /// Whether an agent may start a process in a session of its own.
     forks: bool,
     checkpoints: bool,
+    /// Whether tasks wait for a time, which comes at any time.
+    waits: bool,
     /// How many tasks may run at once; with 0 none starts.
     slots: usize,
     /// How often a run may fail to begin.
@@ -106,6 +108,8 @@ enum Fault {
     LengthNotChecked,
     /// Reading makes hints.
     HintsNeverEnd,
+    /// Nobody looks whether the time has come for which a task waits.
+    TimeNotWatched,
 }
 
 /// The protocol, as far as the bounds go, with mistakes.
@@ -124,6 +128,7 @@ enum Action {
     RemoveByHand(usize),
     HoldByHand(usize),
     ReleaseByHand(usize),
+    WaitByHand(usize),
     // The machine.
     StartDaemon(usize),
     KillDaemon(usize),
@@ -220,8 +225,11 @@ impl Protocol {
         for task in (0..self.bounds.tasks).filter(|_| left.by_hand > 0) {
             let places = world.disk.tasks[task].places;
             actions.extend((places.queued() != Places::NONE).then_some(Action::RemoveByHand(task)));
-            actions.extend((places == Places::READY).then_some(Action::HoldByHand(task)));
-            actions.extend((places == Places::HELD).then_some(Action::ReleaseByHand(task)));
+            let lies_in = |folders: [Places; 2]| folders.contains(&places);
+            actions.extend(lies_in([Places::READY, Places::WAITING]).then_some(Action::HoldByHand(task)));
+            actions.extend(lies_in([Places::HELD, Places::WAITING]).then_some(Action::ReleaseByHand(task)));
+            let waits = self.bounds.waits && lies_in([Places::READY, Places::HELD]);
+            actions.extend(waits.then_some(Action::WaitByHand(task)));
         }
         for task in 0..self.bounds.tasks {
             let run = &world.disk.runs[task];
@@ -270,6 +278,10 @@ impl Protocol {
                 world.left.by_hand -= 1;
                 let held = matches!(action, Action::HoldByHand(_));
                 world.disk.tasks[task].places = if held { Places::HELD } else { Places::READY };
+            }
+            Action::WaitByHand(task) => {
+                world.left.by_hand -= 1;
+                world.disk.tasks[task].places = Places::WAITING;
             }
             Action::StartDaemon(at) => {
                 world.left.second_daemons -= u8::from(at > 0);
@@ -345,6 +357,7 @@ mod tests {
         cancel: false,
         forks: false,
         checkpoints: false,
+        waits: false,
         slots: 1,
         false_starts_max: 5,
         left: left(0, 0, 0),
@@ -365,7 +378,7 @@ mod tests {
     };
 
     /// What is gone through whenever the tests run.
-    const SMALL: [(&str, Bounds); 8] = [
+    const SMALL: [(&str, Bounds); 9] = [
         ("a run", RUN),
         ("two daemon kills", Bounds { left: left(2, 1, 0), ..QUIET }),
         ("two runs", Bounds { tasks: 2, slots: 2, left: left(1, 0, 0), ..QUIET }),
@@ -373,6 +386,7 @@ mod tests {
         ("a cancel", Bounds { cancel: true, left: left(1, 1, 0), ..QUIET }),
         ("a run that does not begin", Bounds { false_starts_max: 2, left: left(1, 2, 0), ..QUIET }),
         ("intake", INTAKE),
+        ("waiting", Bounds { waits: true, left: Left { by_hand: 2, ..left(1, 0, 0) }, ..QUIET }),
         ("by hand", Bounds { checkpoints: true, left: Left { by_hand: 2, ..left(1, 0, 1) }, ..QUIET }),
     ];
 
@@ -492,6 +506,11 @@ mod tests {
         // A hint that comes again and again.
         let (bounds, faults) = (QUIET, &[Fault::HintsNeverEnd]);
         assert!(cycle(&Protocol { bounds, faults }).is_some());
+    }
+
+    #[test]
+    fn a_task_waits_for_ever_when_nobody_looks_at_the_clock() {
+        refuted(&[Fault::TimeNotWatched], Bounds { waits: true, ..QUIET }, oracle::RESTS_WHEN_DONE);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
 pub(crate) fn place(layout: &Layout, queue: &Name, task: TaskId, state: &State) -> PathBuf {
     match state {
         State::Held { .. } => layout.held_task(queue, task),
+        State::Waiting { .. } => layout.waiting_task(queue, task),
         State::Ready { rank, .. } => layout.ready_task(queue, *rank, task),
         State::Active { host, .. } | State::Cancelling { host, .. } => layout.active_task(queue, host, task),
         State::Ended { outcome, .. } => layout.ended_task(queue, outcome.folder(), task),

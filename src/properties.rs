@@ -54,10 +54,23 @@ fn rank() -> impl Strategy<Value = Rank> {
     (0..100_u8).prop_map(|rank| Rank::try_from(rank).unwrap())
 }
 
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0..4_000_000_000_000_000_i64).prop_map(Timestamp::from_micros)
+}
+
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
         (rank(), 0..9_u32).prop_map(|(rank, attempts)| State::Ready { rank, attempts }),
-        (rank(), 0..9_u32).prop_map(|(rank, attempts)| State::Held { rank, attempts }),
+        (rank(), 0..9_u32, option::of(time())).prop_map(|(rank, attempts, until)| State::Held {
+            rank,
+            attempts,
+            until
+        }),
+        (rank(), 0..9_u32, option::of(time())).prop_map(|(rank, attempts, until)| State::Waiting {
+            rank,
+            attempts,
+            until
+        }),
         (name(), 1..9_u32).prop_map(|(host, attempt)| State::Active { attempt, host }),
         (name(), 1..9_u32).prop_map(|(host, attempt)| State::Cancelling { attempt, host }),
         (outcome(), 0..9_u32).prop_map(|(outcome, attempts)| State::Ended { outcome, attempts }),
@@ -88,8 +101,11 @@ fn spec() -> impl Strategy<Value = Spec> {
     let beside =
         (option::of(name()), name(), option::of(said()), btree_map("[A-Za-z_ -]{1,6}", said(), 0..3));
     let numbers = (option::of(1..u64::MAX), any::<u64>(), any::<bool>(), any::<bool>());
-    (work, beside, numbers).prop_map(
-        |(work, (name, queue, item, env), (timeout_seconds, grace_seconds, apart, all))| {
+    let times = (option::of(time()), option::of(any::<u64>()));
+    (work, beside, numbers, times).prop_map(
+        |(work, (name, queue, item, env), (timeout_seconds, grace_seconds, apart, all), times)| {
+            let (start_at, delay_seconds) = times;
+            let work = Spec { start_at, delay_seconds, ..work };
             let mut spec = Spec { name, queue, item, env, timeout_seconds, grace_seconds, ..work };
             spec.output = if apart { Output::Apart } else { Output::Merged };
             spec.workspace.cleanup = if all { workspace::Cleanup::All } else { workspace::Cleanup::Never };

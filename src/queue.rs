@@ -11,6 +11,7 @@ use crate::json::{self, Shape};
 use crate::refusal::Refusal;
 use crate::spec::Spec;
 use crate::task::State;
+use crate::time::Timestamp;
 use crate::workspace::Kind;
 
 /// A queue's settings, `queue.json`.
@@ -61,6 +62,7 @@ pub(crate) struct Queue {
     pub(crate) settings_error: Option<String>,
     pub(crate) ready: BTreeSet<(Rank, TaskId)>,
     pub(crate) held: BTreeSet<TaskId>,
+    pub(crate) waiting: BTreeSet<TaskId>,
     pub(crate) active: BTreeSet<TaskId>,
 }
 
@@ -69,6 +71,8 @@ pub(crate) struct Queue {
 pub(crate) struct Queues {
     tasks: BTreeMap<TaskId, Live>,
     queues: BTreeMap<Name, Queue>,
+    /// The waiting tasks that have a time, by it.
+    times: BTreeSet<(Timestamp, TaskId)>,
 }
 
 impl Queues {
@@ -118,10 +122,24 @@ impl Queues {
         }
     }
 
+    /// The waiting tasks whose time has come.
+    pub(crate) fn due(&self, now: Timestamp) -> Vec<TaskId> {
+        self.times.iter().take_while(|(until, _)| *until <= now).map(|(_, task)| *task).collect()
+    }
+
+    /// The first time after `now` for which a task waits.
+    pub(crate) fn next_time(&self, now: Timestamp) -> Option<Timestamp> {
+        self.times.iter().map(|(until, _)| *until).find(|until| *until > now)
+    }
+
     fn index(&mut self, queue: &Name, task: TaskId, state: &State, present: bool) {
+        if let State::Waiting { until: Some(until), .. } = state {
+            put(&mut self.times, (*until, task), present);
+        }
         let queue = self.queue_mut(queue);
         match state {
             State::Held { .. } => put(&mut queue.held, task, present),
+            State::Waiting { .. } => put(&mut queue.waiting, task, present),
             State::Ready { rank, .. } => put(&mut queue.ready, (*rank, task), present),
             State::Active { .. } | State::Cancelling { .. } => put(&mut queue.active, task, present),
             State::Ended { .. } => {}
@@ -206,6 +224,25 @@ mod tests {
         queues.set_state(id(3), &State::Ended { outcome: Outcome::Lost, attempts: 1 });
         assert_eq!(default_queue(&queues).pick(|_| true), [id(2)]);
         assert!(queues.task(id(3)).is_none(), "what ended is not kept");
+    }
+
+    #[test]
+    fn a_waiting_task_is_due_at_its_time_and_takes_no_slot() {
+        let mut queues = Queues::default();
+        let at = Timestamp::from_micros;
+        for (n, until) in [(1, 20), (2, 10), (3, 20)] {
+            let state = State::Waiting { rank: Rank::default(), attempts: 0, until: Some(at(until)) };
+            queues.insert(id(n), Live { state, ..ready(50) });
+        }
+        assert_eq!((queues.due(at(9)), queues.next_time(at(9))), (vec![], Some(at(10))));
+        assert_eq!((queues.due(at(10)), queues.next_time(at(10))), (vec![id(2)], Some(at(20))));
+        assert_eq!((queues.due(at(30)), queues.next_time(at(20))), (vec![id(2), id(1), id(3)], None));
+        assert_eq!(default_queue(&queues).pick(|_| true), []);
+        queues.set_state(id(1), &State::Ready { rank: Rank::default(), attempts: 0 });
+        queues.set_state(id(2), &State::Held { rank: Rank::default(), attempts: 0, until: Some(at(10)) });
+        assert_eq!((queues.due(at(30)), default_queue(&queues).pick(|_| true)), (vec![id(3)], vec![id(1)]));
+        queues.forget(id(3));
+        assert!(queues.due(at(30)).is_empty() && default_queue(&queues).waiting.is_empty());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What a task is: the spec that a submit command carries, immutable once its task is active.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::Name;
 use crate::json::Shape;
 use crate::refusal::{Kind, Refusal};
+use crate::time::Timestamp;
 use crate::workspace;
 
 /// A task's spec, as it stands in its file and in the log. Absent keys take the defaults named here.
@@ -51,6 +53,12 @@ pub(crate) struct Spec {
     /// Variables added to the agent's environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, String>,
+    /// The task waits until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start_at: Option<Timestamp>,
+    /// The same, so long after it was admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delay_seconds: Option<u64>,
     /// Ends the run as `timed_out` after so long; no limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_seconds: Option<u64>,
@@ -106,6 +114,8 @@ impl Default for Spec {
             directory: None,
             workspace: WorkspaceSpec::default(),
             env: BTreeMap::new(),
+            start_at: None,
+            delay_seconds: None,
             timeout_seconds: None,
             grace_seconds: 10,
             output: Output::Merged,
@@ -146,6 +156,8 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("directory", None),
     ("workspace", Some(&WORKSPACE)),
     ("env", None),
+    ("start_at", None),
+    ("delay_seconds", None),
     ("timeout_seconds", None),
     ("grace_seconds", None),
     ("output", None),
@@ -167,6 +179,12 @@ impl Spec {
             (_, _, Some(text), _) => Work::Script(text),
             (_, _, _, prompt) => Work::Prompt(prompt.as_deref().unwrap_or_default()),
         }
+    }
+
+    /// Until when a task waits that is admitted at `now`; `None` when it does not.
+    pub(crate) fn until(&self, now: Timestamp) -> Option<Timestamp> {
+        let after = self.delay_seconds.map(|seconds| now.plus(Duration::from_secs(seconds)));
+        self.start_at.or(after).filter(|until| *until > now)
     }
 
     /// Checks what the types do not say.
@@ -195,6 +213,10 @@ impl Spec {
         }
         if self.output_bytes_max.is_some_and(|bytes| bytes < OUTPUT_BYTES_LEAST) {
             return invalid("$.output_bytes_max", "less than 4096 bytes of output cannot be kept");
+        }
+        if self.start_at.is_some() && self.delay_seconds.is_some() {
+            let message = "a task has a time to start at, or a delay, and not both";
+            return Err(Refusal::new(Kind::Conflict, message).at("$.delay_seconds"));
         }
         if self.item.as_ref().is_some_and(|item| item.len() > 1024 || item.contains(char::is_control)) {
             return invalid("$.item", "a work item is one line of at most 1024 bytes");
@@ -302,6 +324,8 @@ mod tests {
             agent: "a".parse().ok(),
             directory: Some("/".into()),
             env: [("A".into(), "b".into())].into(),
+            start_at: Some(Timestamp::from_micros(0)),
+            delay_seconds: Some(0),
             timeout_seconds: Some(1),
             output_bytes_max: Some(4096),
             ..Spec::default()
@@ -312,6 +336,19 @@ mod tests {
             assert!(known.contains(&key.as_str()), "SUBMIT lacks {key}");
         }
         assert_eq!(known.len(), map.len() + 4, "type, id, rank and held are not of the spec");
+    }
+
+    #[test]
+    fn a_task_waits_for_a_time_that_has_not_come() {
+        let now = Timestamp::from_micros(5_000_000);
+        let until = |start: Option<i64>, delay_seconds| {
+            let start_at = start.map(Timestamp::from_micros);
+            Spec { start_at, delay_seconds, ..Spec::default() }.until(now)
+        };
+        assert_eq!(until(None, None), None);
+        assert_eq!((until(Some(5_000_000), None), until(None, Some(0))), (None, None));
+        assert_eq!(until(Some(5_000_001), None), Some(Timestamp::from_micros(5_000_001)));
+        assert_eq!(until(None, Some(2)), Some(Timestamp::from_micros(7_000_000)));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
     let host = spool.host()?;
     let queue: Name = "default".parse().expect("because it is a name");
     make_queue(&layout, &queue, &host)?;
-    for watched in [layout.inbox(), layout.held(&queue), layout.ready(&queue)] {
+    for watched in [layout.inbox(), layout.held(&queue), layout.waiting(&queue), layout.ready(&queue)] {
         let keep = layout.keep(&watched);
         if !store::exists(&keep) {
             store::replace(&layout, &keep, b"")?;

@@ -1,22 +1,37 @@
 //! A task's life: the pure state machine. It knows no clock, disk or process.
 //!
 //! ```text
-//! held <-> ready -> active -> ended
-//!   \        \        `-> cancelling -> ended
-//!    `--------`--> ended (cancelled before it started)
+//! held <-> waiting -> ready -> active -> ended
+//!   \         \         \        `-> cancelling -> ended
+//!    `---------`---------`--> ended (cancelled before it started)
 //! ```
+//!
+//! A held task may be ready once it is released, too; and a ready one be held.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Name, Rank};
 use crate::outcome::Outcome;
+use crate::time::Timestamp;
 
 /// Where a task stands. `attempts` counts the runs so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum State {
-    /// Waits until somebody releases it.
-    Held { rank: Rank, attempts: u32 },
+    /// Rests until somebody releases it; then it waits for its time, if it has one.
+    Held {
+        rank: Rank,
+        attempts: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Waits for its time.
+    Waiting {
+        rank: Rank,
+        attempts: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// Waits for a slot.
     Ready { rank: Rank, attempts: u32 },
     /// Run number `attempt` carries it out on `host`.
@@ -32,10 +47,17 @@ pub(crate) enum State {
 pub(crate) enum Event {
     HoldAsked,
     ReleaseAsked,
+    /// What it waited for has come.
+    Due,
     RankAsked(Rank),
-    Started { host: Name },
+    Started {
+        host: Name,
+    },
     CancelAsked,
-    RunEnded { attempt: u32, outcome: Outcome },
+    RunEnded {
+        attempt: u32,
+        outcome: Outcome,
+    },
 }
 
 /// What must be done when a task's state has changed. Every effect is safe to repeat.
@@ -59,18 +81,28 @@ pub(crate) fn transition(state: State, event: &Event) -> (State, Vec<Effect>) {
 
 fn next(state: State, event: &Event) -> State {
     match state {
-        State::Held { rank, attempts } => match event {
-            Event::ReleaseAsked => State::Ready { rank, attempts },
-            Event::RankAsked(rank) => State::Held { rank: *rank, attempts },
+        State::Held { rank, attempts, until } => match event {
+            Event::ReleaseAsked => match until {
+                Some(_) => State::Waiting { rank, attempts, until },
+                None => State::Ready { rank, attempts },
+            },
+            Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until },
             Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
-            Event::HoldAsked | Event::Started { .. } | Event::RunEnded { .. } => state,
+            Event::HoldAsked | Event::Due | Event::Started { .. } | Event::RunEnded { .. } => state,
+        },
+        State::Waiting { rank, attempts, until } => match event {
+            Event::HoldAsked => State::Held { rank, attempts, until },
+            Event::ReleaseAsked | Event::Due => State::Ready { rank, attempts },
+            Event::RankAsked(rank) => State::Waiting { rank: *rank, attempts, until },
+            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
+            Event::Started { .. } | Event::RunEnded { .. } => state,
         },
         State::Ready { rank, attempts } => match event {
-            Event::HoldAsked => State::Held { rank, attempts },
+            Event::HoldAsked => State::Held { rank, attempts, until: None },
             Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
             Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone() },
             Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
-            Event::ReleaseAsked | Event::RunEnded { .. } => state,
+            Event::ReleaseAsked | Event::Due | Event::RunEnded { .. } => state,
         },
         State::Active { attempt, ref host } => match event {
             Event::CancelAsked => State::Cancelling { attempt, host: host.clone() },
@@ -80,6 +112,7 @@ fn next(state: State, event: &Event) -> State {
             Event::RunEnded { .. }
             | Event::HoldAsked
             | Event::ReleaseAsked
+            | Event::Due
             | Event::RankAsked(_)
             | Event::Started { .. } => state,
         },
@@ -91,6 +124,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::CancelAsked
             | Event::HoldAsked
             | Event::ReleaseAsked
+            | Event::Due
             | Event::RankAsked(_)
             | Event::Started { .. } => state,
         },
@@ -101,7 +135,9 @@ fn next(state: State, event: &Event) -> State {
 /// What a task found in `state` after a crash still owes: the same as what brought it there asked for.
 pub(crate) fn owed(state: &State) -> Vec<Effect> {
     match state {
-        State::Held { .. } | State::Ready { .. } | State::Ended { .. } => vec![Effect::Place],
+        State::Held { .. } | State::Waiting { .. } | State::Ready { .. } | State::Ended { .. } => {
+            vec![Effect::Place]
+        }
         State::Active { attempt, .. } => vec![Effect::Place, Effect::Supervise { attempt: *attempt }],
         State::Cancelling { attempt, .. } => vec![
             Effect::Place,
@@ -121,7 +157,7 @@ impl State {
     pub(crate) fn live_attempt(&self) -> Option<u32> {
         match self {
             State::Active { attempt, .. } | State::Cancelling { attempt, .. } => Some(*attempt),
-            State::Held { .. } | State::Ready { .. } | State::Ended { .. } => None,
+            State::Held { .. } | State::Waiting { .. } | State::Ready { .. } | State::Ended { .. } => None,
         }
     }
 
@@ -129,6 +165,7 @@ impl State {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             State::Held { .. } => "held",
+            State::Waiting { .. } => "waiting",
             State::Ready { .. } => "ready",
             State::Active { .. } => "active",
             State::Cancelling { .. } => "cancelling",
@@ -145,10 +182,17 @@ mod tests {
         "here".parse().unwrap()
     }
 
+    fn time() -> Option<Timestamp> {
+        Some(Timestamp::from_micros(1))
+    }
+
     fn all_states() -> Vec<State> {
         let rank = Rank::default();
         let mut states = vec![
-            State::Held { rank, attempts: 0 },
+            State::Held { rank, attempts: 0, until: None },
+            State::Held { rank, attempts: 1, until: time() },
+            State::Waiting { rank, attempts: 1, until: time() },
+            State::Waiting { rank, attempts: 0, until: None },
             State::Ready { rank, attempts: 1 },
             State::Active { attempt: 2, host: host() },
             State::Cancelling { attempt: 2, host: host() },
@@ -161,6 +205,7 @@ mod tests {
         let mut events = vec![
             Event::HoldAsked,
             Event::ReleaseAsked,
+            Event::Due,
             Event::RankAsked(Rank::try_from(10).unwrap()),
             Event::Started { host: host() },
             Event::CancelAsked,
@@ -201,6 +246,20 @@ mod tests {
         let (next, _) =
             transition(State::Ready { rank: Rank::default(), attempts: 1 }, &Event::Started { host: host() });
         assert_eq!(next, State::Active { attempt: 2, host: host() });
+    }
+
+    #[test]
+    fn only_a_waiting_task_is_made_ready_by_its_time_and_one_that_was_held_waits_on() {
+        for state in all_states() {
+            let (next, _) = transition(state.clone(), &Event::Due);
+            assert_eq!(next != state, matches!(state, State::Waiting { .. }), "{state:?} {next:?}");
+        }
+        let rank = Rank::default();
+        let waiting = State::Waiting { rank, attempts: 1, until: time() };
+        let (held, _) = transition(waiting.clone(), &Event::HoldAsked);
+        assert_eq!(held, State::Held { rank, attempts: 1, until: time() });
+        assert_eq!(transition(held, &Event::ReleaseAsked).0, waiting);
+        assert_eq!(transition(waiting, &Event::ReleaseAsked).0, State::Ready { rank, attempts: 1 });
     }
 
     #[test]

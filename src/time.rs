@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Wall-clock time in microseconds, for records and people. Nothing is decided by it: it may jump.
+/// Wall-clock time in microseconds, for records and people. It may jump, so nothing is decided by it but when a waiting task
+/// becomes ready.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Timestamp(i64);
@@ -36,6 +37,12 @@ impl Timestamp {
     pub(crate) fn before(self, ago: Duration) -> Timestamp {
         let micros = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
         Timestamp(self.0.saturating_sub(micros).max(*TOLD.start()))
+    }
+
+    /// So much later; at the end of the years that can be told at the latest.
+    pub(crate) fn plus(self, wait: Duration) -> Timestamp {
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.0.saturating_add(micros).min(*TOLD.end()))
     }
 
     fn utc(self) -> DateTime<Utc> {
@@ -188,6 +195,14 @@ mod tests {
         let at = Timestamp::from_micros(1_795_187_045_123_456);
         assert_eq!(at.since(at.before(Duration::from_secs(600))), Duration::from_secs(600));
         assert_eq!(at.before(Duration::MAX).to_string(), "0000-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_later_time_can_be_told_however_late_it_is() {
+        let at = Timestamp::from_micros(1);
+        assert_eq!(at.plus(Duration::from_secs(2)), Timestamp::from_micros(2_000_001));
+        let last = at.plus(Duration::from_secs(u64::MAX));
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999999Z");
     }
 
     #[test]

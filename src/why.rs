@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::id::{Name, TaskId};
 use crate::shortage::Shortage;
+use crate::time::Timestamp;
 
 /// How many tasks are named in a reason.
 const NAMED_MAX: usize = 5;
@@ -22,6 +23,11 @@ pub(crate) enum Reason {
     Short { of: Shortage, message: String },
     /// Somebody holds it.
     Held,
+    /// Its time has not come; which that is, where its spec says it.
+    Waiting {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        start_at: Option<Timestamp>,
+    },
     /// Its queue is paused.
     Paused { queue: Name },
     /// As many run as may.
@@ -52,8 +58,8 @@ pub(crate) struct Around {
     pub(crate) directory: Option<(String, TaskId)>,
 }
 
-/// Why a ready or, if `held`, a held task does not run.
-pub(crate) fn reasons(held: bool, around: &Around) -> Vec<Reason> {
+/// Why a task does not run that is ready, or `rests` for a reason of its own.
+pub(crate) fn reasons(rests: Option<Reason>, around: &Around) -> Vec<Reason> {
     let Around { queue, active, before, .. } = around;
     let few = |tasks: &[TaskId]| tasks.iter().take(NAMED_MAX).copied().collect::<Vec<_>>();
     let queue = || queue.clone();
@@ -61,7 +67,7 @@ pub(crate) fn reasons(held: bool, around: &Around) -> Vec<Reason> {
     reasons.extend((!around.daemon).then_some(Reason::NoDaemon));
     let short = around.short.clone();
     reasons.extend(short.map(|(of, message)| Reason::Short { of, message }));
-    reasons.extend(held.then_some(Reason::Held));
+    reasons.extend(rests);
     reasons.extend(around.paused.then(|| Reason::Paused { queue: queue() }));
     match &around.slots {
         Ok(0) => reasons.push(Reason::NoSlots { queue: queue() }),
@@ -90,6 +96,10 @@ impl Reason {
                 format!("{}: {message}; it goes on when there is room", of.words())
             }
             Reason::Held => "it is held; `gitspool release` it".to_owned(),
+            Reason::Waiting { start_at } => {
+                let time = start_at.map(|at| format!(", {at}")).unwrap_or_default();
+                format!("it waits for its time{time}; `gitspool release` makes it ready at once")
+            }
             Reason::Paused { queue } => format!("queue {queue} is paused; remove its file PAUSED"),
             Reason::Slots { queue, slots, taken_by } => {
                 format!("all {slots} slots of queue {queue} are taken, by {}", ids(taken_by))
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_task_that_may_start_has_no_reason_and_else_all_are_told_at_once() {
-        assert_eq!(reasons(false, &free()), []);
+        assert_eq!(reasons(None, &free()), []);
         let around = Around {
             daemon: false,
             short: Some((Shortage::Space, "full".into())),
@@ -145,15 +155,15 @@ mod tests {
             directory: Some(("/d".into(), task(1))),
             ..free()
         };
-        let kinds: Vec<String> = reasons(true, &around)
+        let kinds: Vec<String> = reasons(Some(Reason::Held), &around)
             .iter()
             .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(kinds, ["no_daemon", "short", "held", "paused", "slots", "directory", "behind"]);
-        for reason in reasons(true, &around) {
+        for reason in reasons(Some(Reason::Held), &around) {
             assert!(reason.words().len() > 10 && !reason.words().contains('\n'), "{reason:?}");
         }
-        let Some(Reason::Behind { count: 17, first }) = reasons(false, &around).pop() else {
+        let Some(Reason::Behind { count: 17, first }) = reasons(None, &around).pop() else {
             panic!("behind")
         };
         assert_eq!(first.len(), NAMED_MAX);
@@ -161,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_free_slot_is_none_when_there_are_none_or_nobody_knows() {
-        let with = |slots| reasons(false, &Around { slots, ..free() });
+        let with = |slots| reasons(None, &Around { slots, ..free() });
         assert_eq!(with(Ok(0)), [Reason::NoSlots { queue: free().queue }]);
         assert!(matches!(&with(Err("torn".into()))[..], [Reason::Settings { .. }]));
     }

@@ -233,6 +233,30 @@ fn commands_tell_what_was_answered() {
 }
 
 #[test]
+fn a_task_that_waits_for_a_time_is_listed_shown_counted_and_released() {
+    let spool = Sandbox::with_daemon();
+    let at = ["--start-at", "9999-01-01T00:00:00Z", "--confirm", "--name", "later"];
+    let task = spool.submit(&at, "true");
+    let delayed = spool.submit(&["--delay", "100000", "--confirm"], "true");
+    let listed: Vec<Value> = spool.json(&["ls", "--state", "waiting"]);
+    let listed: Vec<&Value> = listed.iter().map(|row| &row["task"]).collect();
+    assert_eq!(listed, [&Value::from(task.as_str()), &delayed.as_str().into()]);
+    let shown = spool.expect(0, &["show", "later"]).0;
+    assert!(shown.contains("waiting") && shown.contains("9999-01-01T00:00:00.000000Z"), "{shown}");
+    assert_eq!(spool.json(&["status"])[0]["queues"][0]["waiting"], 2);
+    assert_eq!(
+        (why(&spool, "later"), why(&spool, &delayed)),
+        (vec!["waiting".to_owned()], vec!["waiting".to_owned()])
+    );
+    assert!(spool.expect(0, &["why", "later"]).0.contains("9999-01-01"));
+    let (_, said) = spool.expect(1, &["wait", "later", "--timeout", "0"]);
+    assert!(said.contains("is waiting"), "{said}");
+    assert_eq!(spool.expect(0, &["release", "later"]).0, format!("{task} ready\n"));
+    spool.expect(0, &["wait", &task]);
+    spool.expect(2, &["submit", "--delay", "1", "--start-at", "2030-01-01T00:00:00Z", "--", "true"]);
+}
+
+#[test]
 fn waiting_ends_with_all_or_with_the_first_and_tells_a_refusal() {
     let spool = Sandbox::with_daemon();
     let slow = spool.submit(&["--name", "slow"], "sleep 600");

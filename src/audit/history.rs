@@ -42,9 +42,10 @@ pub(super) struct Told {
 /// How many runs a task in that state has had.
 pub(super) fn attempts(state: &State) -> u32 {
     match state {
-        State::Held { attempts, .. } | State::Ready { attempts, .. } | State::Ended { attempts, .. } => {
-            *attempts
-        }
+        State::Held { attempts, .. }
+        | State::Waiting { attempts, .. }
+        | State::Ready { attempts, .. }
+        | State::Ended { attempts, .. } => *attempts,
         State::Active { attempt, .. } | State::Cancelling { attempt, .. } => *attempt,
     }
 }

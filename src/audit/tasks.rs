@@ -21,7 +21,7 @@ impl Copy {
     /// Whether a user may have moved the file of a waiting task here, by which it is held, released or ranked.
     fn is_by_hand(&self, spec: &Spec) -> bool {
         let waits = match self.folder {
-            TaskFolder::Held | TaskFolder::Ready(_) => true,
+            TaskFolder::Held | TaskFolder::Waiting | TaskFolder::Ready(_) => true,
             TaskFolder::Active(_) | TaskFolder::Ended { .. } => false,
         };
         waits && self.queue == spec.queue
@@ -30,7 +30,7 @@ impl Copy {
 
 fn waits(state: &State) -> bool {
     match state {
-        State::Held { .. } | State::Ready { .. } => true,
+        State::Held { .. } | State::Waiting { .. } | State::Ready { .. } => true,
         State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => false,
     }
 }
@@ -130,7 +130,7 @@ impl Audit<'_> {
     fn unless_gone(&self, belongs: &str, mend: Mend) -> Mend {
         let waits = matches!(
             place_of(belongs),
-            Some(Place::Task { folder: TaskFolder::Held | TaskFolder::Ready(_), .. })
+            Some(Place::Task { folder: TaskFolder::Held | TaskFolder::Waiting | TaskFolder::Ready(_), .. })
         );
         if waits && !self.has_folder(belongs) { Mend::Daemon } else { self.unless_daemon(mend) }
     }

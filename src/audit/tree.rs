@@ -43,7 +43,8 @@ impl Audit<'_> {
         // A queue that somebody has just made gets its folders, and then its record, when a task comes for it.
         for queue in queues.filter(|queue| self.is_there(&layout.queue_record(queue))) {
             // Made empty, they would say that what lay there was cancelled: a daemon draws that again.
-            folders.extend([layout.held(&queue), layout.ready(&queue)].map(|folder| (folder, Mend::Daemon)));
+            let of_queue = [layout.held(&queue), layout.waiting(&queue), layout.ready(&queue)];
+            folders.extend(of_queue.map(|folder| (folder, Mend::Daemon)));
         }
         for (folder, mend) in folders {
             let path = self.below(&folder);
@@ -70,7 +71,12 @@ fn fits(place: &Place, sort: Sort) -> bool {
         Place::Anything | Place::Refused { .. } | Place::Claimed { .. } => true,
         Place::InRun { file: InRun::Wake, .. } => sort == Sort::Fifo,
         Place::Task {
-            folder: TaskFolder::Held | TaskFolder::Ready(_) | TaskFolder::Active(_) | TaskFolder::Ended { .. },
+            folder:
+                TaskFolder::Held
+                | TaskFolder::Waiting
+                | TaskFolder::Ready(_)
+                | TaskFolder::Active(_)
+                | TaskFolder::Ended { .. },
             ..
         }
         | Place::File

@@ -9,7 +9,7 @@ use crate::escape;
 /// Admit commands and run tasks, in the foreground, until SIGTERM or SIGINT; runs go on without it
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Exit when nothing is left to do
+    /// Exit when nothing is left to do now; what waits for a time is left behind
     #[arg(long)]
     drain: bool,
 }

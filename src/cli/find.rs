@@ -20,6 +20,7 @@ const SUFFIX_MIN: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Held,
+    Waiting,
     Ready(Rank),
     /// Running on a host.
     Active(Name),
@@ -32,6 +33,7 @@ impl Place {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Place::Held => "held",
+            Place::Waiting => "waiting",
             Place::Ready(_) => "ready",
             Place::Active(_) => "active",
             Place::Ended(folder) => folder,
@@ -173,15 +175,17 @@ pub(super) fn queues(layout: &Layout) -> Result<Vec<Name>, StoreError> {
     Ok(queues)
 }
 
-/// All live tasks: first those that run, then those that are ready in the order of dispatch, then those that are held.
+/// All live tasks: first those that run, then those that are ready in the order of dispatch, then those that wait for their
+/// time, then those that are held.
 pub(super) fn live(layout: &Layout) -> Result<Vec<Found>, CliError> {
     let found = live_in(layout, &queues(layout)?, |_| true)?;
     let mut found: Vec<Found> = found.into_values().collect();
     found.sort_by_key(|found| match found.place {
         Place::Active(_) => (0, None, found.task),
         Place::Ready(rank) => (1, Some(rank), found.task),
-        Place::Held => (2, None, found.task),
-        Place::Ended(_) => (3, None, found.task),
+        Place::Waiting => (2, None, found.task),
+        Place::Held => (3, None, found.task),
+        Place::Ended(_) => (4, None, found.task),
     });
     Ok(found)
 }
@@ -202,6 +206,11 @@ fn live_in(
         for name in store::names(&layout.held(queue))? {
             if let Some(task) = layout::parse_task_name(&name) {
                 add(queue, task, Place::Held, layout.held_task(queue, task));
+            }
+        }
+        for name in store::names(&layout.waiting(queue))? {
+            if let Some(task) = layout::parse_task_name(&name) {
+                add(queue, task, Place::Waiting, layout.waiting_task(queue, task));
             }
         }
         for name in store::names(&layout.ready(queue))? {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::asking::ask;
 use super::{Answer, CliError, Context};
 
-/// Keep a ready task from starting until it is released
+/// Keep a ready or waiting task from starting until it is released
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Its id, the end of it, or its name

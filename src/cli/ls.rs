@@ -16,8 +16,9 @@ use crate::store;
 use crate::time::Timestamp;
 
 /// What a state may be called: a folder's name, an outcome, or all that ended.
-const STATES: [&str; 13] = [
+const STATES: [&str; 14] = [
     "held",
+    "waiting",
     "ready",
     "active",
     "ended",
@@ -32,7 +33,7 @@ const STATES: [&str; 13] = [
     "blocked",
 ];
 
-/// List tasks in the order of dispatch: those that run, those that are ready, those that are held
+/// List tasks in the order of dispatch: those that run, those that are ready, those that wait, those that are held
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Only those of this queue
@@ -75,10 +76,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     }
     let mut rows = Rows { layout: &layout, arguments, rows: Vec::new(), more: false };
     let state = arguments.state.as_deref();
-    if state.is_none_or(|state| matches!(state, "held" | "ready" | "active")) {
+    if state.is_none_or(is_live) {
         find::live(&layout)?.into_iter().try_for_each(|found| rows.add(found).map(drop))?;
     }
-    if arguments.all || state.is_some_and(|state| !matches!(state, "held" | "ready" | "active")) {
+    if arguments.all || state.is_some_and(|state| !is_live(state)) {
         rows.add_ended()?;
     }
     let Rows { rows, more, .. } = rows;
@@ -92,6 +93,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     tell_more(more, arguments.limit);
     tell_waiting(context, &layout)?;
     Ok(Answer::Yes)
+}
+
+/// Whether tasks in a state that is called so are live.
+fn is_live(state: &str) -> bool {
+    matches!(state, "held" | "waiting" | "ready" | "active")
 }
 
 /// Tells of what is not admitted, for want of a daemon.
@@ -133,7 +139,7 @@ impl Rows<'_> {
         }
         let last = match found.place {
             Place::Active(_) | Place::Ended(_) => runs::last(self.layout, found.task)?,
-            Place::Held | Place::Ready(_) => None,
+            Place::Held | Place::Waiting | Place::Ready(_) => None,
         };
         let row = Row { found, spec, last };
         if !row.is_in(self.arguments.state.as_deref()) {
@@ -184,7 +190,7 @@ impl Row {
     fn rank(&self) -> Option<Rank> {
         match self.found.place {
             Place::Ready(rank) => Some(rank),
-            Place::Held | Place::Active(_) | Place::Ended(_) => None,
+            Place::Held | Place::Waiting | Place::Active(_) | Place::Ended(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::asking::ask;
 use super::submit::rank;
 use super::{Answer, CliError, Context};
 
-/// Give a waiting task another place in the order of dispatch
+/// Give a task that has not started another place in the order of dispatch
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Its id, the end of it, or its name

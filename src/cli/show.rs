@@ -55,7 +55,7 @@ fn value(found: &Found, spec: Option<&Spec>, word: &str, records: &[Record]) -> 
     match &found.place {
         Place::Ready(rank) => value["rank"] = u8::from(*rank).into(),
         Place::Active(host) => value["host"] = host.to_string().into(),
-        Place::Held | Place::Ended(_) => {}
+        Place::Held | Place::Waiting | Place::Ended(_) => {}
     }
     redact::value(&mut value);
     value["runs"] = records.iter().map(runs::shown).collect();
@@ -96,7 +96,7 @@ fn text(
     match &found.place {
         Place::Ready(rank) => lines.add("rank", rank.to_string()),
         Place::Active(host) => lines.add("host", host.to_string()),
-        Place::Held | Place::Ended(_) => {}
+        Place::Held | Place::Waiting | Place::Ended(_) => {}
     }
     lines.add("queue", found.queue.to_string());
     lines.add("submitted", moment(found.task.made_at(), now));
@@ -142,6 +142,8 @@ fn add_spec(lines: &mut Lines, spec: &Spec) {
         lines.add("env", format!("{name}={value}"));
     }
     lines.add_some("output", spec.output_bytes_max.map(|bytes| format!("at most {bytes} bytes")));
+    lines.add_some("start at", spec.start_at);
+    lines.add_some("delay", spec.delay_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
 }
 

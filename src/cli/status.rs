@@ -35,7 +35,7 @@ struct QueueStatus {
     name: Name,
     slots: u32,
     paused: bool,
-    counts: [usize; 3],
+    counts: [usize; 4],
     error: Option<String>,
 }
 
@@ -56,10 +56,9 @@ impl Status {
         let queues = find::queues(layout)?;
         let mut strays = stray_names(&layout.inbox(), |name| command::form_of(name).is_ok())?;
         for queue in &queues {
-            strays
-                .extend(stray_names(&layout.ready(queue), |name| layout::parse_queued_name(name).is_some())?);
-            strays
-                .extend(stray_names(&layout.held(queue), |name| layout::parse_queued_name(name).is_some())?);
+            for folder in [layout.ready(queue), layout.waiting(queue), layout.held(queue)] {
+                strays.extend(stray_names(&folder, |name| layout::parse_queued_name(name).is_some())?);
+            }
         }
         let refused = store::names(&layout.refused_of(&clock::now().date()))?;
         let waiting =
@@ -144,7 +143,10 @@ impl Status {
         }
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
         let rows: Vec<Vec<String>> = self.queues.iter().map(QueueStatus::cells).collect();
-        out.push_str(&shown::table(&["QUEUE", "SLOTS", "ACTIVE", "READY", "HELD", "PAUSED", "WRONG"], &rows));
+        out.push_str(&shown::table(
+            &["QUEUE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD", "PAUSED", "WRONG"],
+            &rows,
+        ));
         if !self.strays.is_empty() {
             out.push_str("\nnot ours, move them away:\n");
             self.strays.iter().for_each(|stray| out.push_str(&format!("  {}\n", crate::escape::line(stray))));
@@ -163,12 +165,13 @@ impl QueueStatus {
             Ok(None) => Ok(queue::Settings::default()),
             Err(error) => Err(error.to_string()),
         };
-        let mut counts = [0; 3];
+        let mut counts = [0; 4];
         for found in live.iter().filter(|found| found.queue == name) {
             match found.place {
                 Place::Active(_) => counts[0] += 1,
                 Place::Ready(_) => counts[1] += 1,
-                Place::Held => counts[2] += 1,
+                Place::Waiting => counts[2] += 1,
+                Place::Held => counts[3] += 1,
                 Place::Ended(_) => {}
             }
         }
@@ -178,17 +181,17 @@ impl QueueStatus {
     }
 
     fn value(&self) -> Value {
-        let [active, ready, held] = self.counts;
+        let [active, ready, waiting, held] = self.counts;
         // Which slots hold then, only the daemon knows: those that were there before.
         let slots = self.error.is_none().then_some(self.slots);
         json!({
             "queue": self.name, "slots": slots, "paused": self.paused,
-            "active": active, "ready": ready, "held": held, "error": self.error,
+            "active": active, "ready": ready, "waiting": waiting, "held": held, "error": self.error,
         })
     }
 
     fn cells(&self) -> Vec<String> {
-        let [active, ready, held] = self.counts;
+        let [active, ready, waiting, held] = self.counts;
         let slots = if self.error.is_none() { self.slots.to_string() } else { "?".to_owned() };
         let paused = if self.paused { "paused" } else { "" };
         let error = self.error.clone().unwrap_or_default();
@@ -197,6 +200,7 @@ impl QueueStatus {
             slots,
             active.to_string(),
             ready.to_string(),
+            waiting.to_string(),
             held.to_string(),
             paused.to_owned(),
             error,

@@ -64,6 +64,12 @@ pub(crate) struct TaskArguments {
     /// Wait until it is released
     #[arg(long)]
     held: bool,
+    /// Let it wait until this time, RFC 3339 like 2026-11-20T15:04:05Z
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    start_at: Option<String>,
+    /// Let it wait so many seconds from when it is admitted
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    delay: Option<u64>,
     /// The place that the work is about; the current folder when absent
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -162,6 +168,8 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "project", arguments.project);
     put(&mut command, "rank", arguments.rank);
     put(&mut command, "held", arguments.held.then_some(true));
+    put(&mut command, "start_at", arguments.start_at);
+    put(&mut command, "delay_seconds", arguments.delay);
     put(&mut command, "directory", directory);
     put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));
     put(&mut command, "env", environment(&arguments.env)?);

@@ -27,9 +27,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     };
     let found = target.found;
     let spec = find::spec(&found)?.unwrap_or_default();
-    let held = match &found.place {
-        Place::Held => true,
-        Place::Ready(_) => false,
+    let rests = match &found.place {
+        Place::Held => Some(Reason::Held),
+        Place::Waiting => Some(Reason::Waiting { start_at: spec.start_at }),
+        Place::Ready(_) => None,
         Place::Active(_) => {
             let doing = doing::doing(&layout, &found, &spec)?;
             return tell_none(context, &found, doing.state, &doing.what);
@@ -39,7 +40,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
             return tell_none(context, &found, word, &format!("has ended: {word}"));
         }
     };
-    let reasons = reasons(held, &look_around(&layout, &found, &spec)?);
+    let reasons = reasons(rests, &look_around(&layout, &found, &spec)?);
     if reasons.is_empty() {
         return tell_none(context, &found, found.place.word(), "may start, and is about to");
     }
@@ -89,7 +90,7 @@ fn look_around(layout: &Layout, found: &Found, spec: &Spec) -> Result<Around, Cl
         Place::Ready(_) => {
             ready.take_while(|other| other.task != found.task).map(|other| other.task).collect()
         }
-        Place::Held | Place::Active(_) | Place::Ended(_) => Vec::new(),
+        Place::Held | Place::Waiting | Place::Active(_) | Place::Ended(_) => Vec::new(),
     };
     let mut directory = None;
     if let Some(own) = queue::own_directory(spec) {

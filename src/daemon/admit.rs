@@ -103,7 +103,12 @@ impl Daemon {
         }
         self.check_queue(&spec.queue)?;
         self.check_agent(&spec)?;
-        let state = if held { State::Held { rank, attempts: 0 } } else { State::Ready { rank, attempts: 0 } };
+        let until = spec.until(clock::now());
+        let state = match until {
+            _ if held => State::Held { rank, attempts: 0, until },
+            Some(_) => State::Waiting { rank, attempts: 0, until },
+            None => State::Ready { rank, attempts: 0 },
+        };
         let spec = Arc::new(spec);
         let spec_text = self.spec_text(&spec);
         self.note_trouble(spec_text.as_ref().err());

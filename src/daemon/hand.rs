@@ -1,4 +1,5 @@
-//! What users do by hand in `ready/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. And `queue.json`.
+//! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. And
+//! `queue.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use super::{Daemon, DaemonError, RESCAN_EVERY};
 enum Place {
     Ready(Rank),
     Held,
+    Waiting,
 }
 
 /// Where the files of tasks were found.
@@ -32,10 +34,20 @@ impl Daemon {
         spool::make_queue(&self.layout, queue, &self.host)?;
         self.queues.queue_mut(queue);
         self.read_settings(queue);
-        for folder in [self.layout.queue(queue), self.layout.ready(queue), self.layout.held(queue)] {
+        for folder in self.watched_of(queue) {
             self.watch.add(&folder)?;
         }
         Ok(())
+    }
+
+    fn watched_of(&self, queue: &Name) -> [PathBuf; 4] {
+        let layout = &self.layout;
+        [layout.queue(queue), layout.ready(queue), layout.waiting(queue), layout.held(queue)]
+    }
+
+    /// Whether the folders are there in which users move files.
+    fn has_folders(&self, queue: &Name) -> bool {
+        self.watched_of(queue).iter().all(|folder| store::exists(folder))
     }
 
     /// Looks through the folders of all queues, and takes note of what users did.
@@ -67,7 +79,7 @@ impl Daemon {
         }
         let mut watched = vec![self.layout.inbox()];
         for queue in self.queues.names() {
-            watched.extend([self.layout.queue(&queue), self.layout.ready(&queue), self.layout.held(&queue)]);
+            watched.extend(self.watched_of(&queue));
         }
         let mended = store::make_missing(&self.layout.folders());
         let was_missing = mended.as_ref().is_ok_and(|missing| *missing);
@@ -116,25 +128,17 @@ impl Daemon {
     }
 
     fn look_at_queue(&mut self, queue: &Name) -> Result<(), StoreError> {
-        if !store::exists(&self.layout.ready(queue)) || !store::exists(&self.layout.held(queue)) {
+        if !self.has_folders(queue) {
             // Somebody removed a folder, and not each task in it: what is known is drawn again.
             return self.draw_again(queue);
         }
-        // Ready is listed twice around held: what is moved from one to the other meanwhile is seen at least once.
-        let mut found = BTreeMap::new();
-        self.list_ready(queue, &mut found)?;
-        self.list_held(queue, &mut found)?;
-        self.list_ready(queue, &mut found)?;
-        let Some(known) = self.queues.queue(queue) else { return Ok(()) };
-        let ready = known.ready.iter().map(|(rank, task)| (*task, Place::Ready(*rank)));
-        let expected: Vec<(TaskId, Place)> =
-            ready.chain(known.held.iter().map(|task| (*task, Place::Held))).collect();
-        for (task, place) in expected {
+        let mut found = self.found(queue)?;
+        for (task, place) in self.expected(queue) {
             match found.remove(&task) {
                 Some(places) if places.contains(&place) => {
                     self.remove_copies(queue, task, Some(place), &places)
                 }
-                Some(places) => self.moved_by_hand(task, place, &places),
+                Some(places) => self.moved_by_hand(queue, task, place, &places)?,
                 None if self.undone.contains_key(&task)
                     || self.is_in_place(task)
                     || self.is_brought_back(queue, task, place)? => {}
@@ -153,6 +157,26 @@ impl Daemon {
         Ok(())
     }
 
+    /// Lists a queue's folders. Waiting and ready are listed twice, around held: what is moved from one of them to another
+    /// meanwhile is seen at least once.
+    fn found(&self, queue: &Name) -> Result<Found, StoreError> {
+        let mut found = BTreeMap::new();
+        self.list_waiting(queue, &mut found)?;
+        self.list_ready(queue, &mut found)?;
+        self.list_held(queue, &mut found)?;
+        self.list_ready(queue, &mut found)?;
+        self.list_waiting(queue, &mut found)?;
+        Ok(found)
+    }
+
+    /// Where the files of a queue's tasks belong, as far as a user may move them.
+    fn expected(&self, queue: &Name) -> Vec<(TaskId, Place)> {
+        let Some(known) = self.queues.queue(queue) else { return Vec::new() };
+        let ready = known.ready.iter().map(|(rank, task)| (*task, Place::Ready(*rank)));
+        let waiting = known.waiting.iter().map(|task| (*task, Place::Waiting));
+        ready.chain(waiting).chain(known.held.iter().map(|task| (*task, Place::Held))).collect()
+    }
+
     fn list_ready(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
         self.list(&self.layout.ready(queue), found, |rank, task| {
             let rank = rank.or_else(|| self.known_rank(task)).unwrap_or_default();
@@ -162,7 +186,7 @@ impl Daemon {
 
     fn known_rank(&self, task: TaskId) -> Option<Rank> {
         match self.queues.task(task)?.state {
-            State::Held { rank, .. } | State::Ready { rank, .. } => Some(rank),
+            State::Held { rank, .. } | State::Waiting { rank, .. } | State::Ready { rank, .. } => Some(rank),
             State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => None,
         }
     }
@@ -170,6 +194,12 @@ impl Daemon {
     fn list_held(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
         self.list(&self.layout.held(queue), found, |_, task| {
             (Place::Held, self.layout.held_task(queue, task))
+        })
+    }
+
+    fn list_waiting(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
+        self.list(&self.layout.waiting(queue), found, |_, task| {
+            (Place::Waiting, self.layout.waiting_task(queue, task))
         })
     }
 
@@ -199,9 +229,7 @@ impl Daemon {
     /// Brings a file back that was moved into another queue, where it would not be known.
     fn is_brought_back(&self, queue: &Name, task: TaskId, place: Place) -> Result<bool, StoreError> {
         for other in self.queues.names().iter().filter(|other| *other != queue) {
-            let mut found = BTreeMap::new();
-            self.list_ready(other, &mut found)?;
-            self.list_held(other, &mut found)?;
+            let found = self.found(other)?;
             if let Some(there) = found.get(&task).and_then(|places| places.first()) {
                 tracing::warn!("task {task} was moved to the queue {other}; cancel it and submit it there");
                 store::rename(&self.path_at(other, task, *there), &self.path_at(queue, task, place))?;
@@ -215,10 +243,11 @@ impl Daemon {
         match place {
             Place::Ready(rank) => self.layout.ready_task(queue, rank, task),
             Place::Held => self.layout.held_task(queue, task),
+            Place::Waiting => self.layout.waiting_task(queue, task),
         }
     }
 
-    /// Whether a task is running or has ended, so that its file belongs neither into `ready/` nor into `held/`.
+    /// Whether a task is running or has ended, so that its file belongs into none of the folders above.
     fn lies_elsewhere(&self, queue: &Name, task: TaskId) -> bool {
         if self.queues.task(task).is_some() {
             return self.is_in_place(task);
@@ -226,18 +255,35 @@ impl Daemon {
         ENDED_FOLDERS.iter().any(|folder| store::exists(&self.layout.ended_task(queue, folder, task)))
     }
 
-    /// A task's file lies elsewhere than it did: that is what the user wants.
-    fn moved_by_hand(&mut self, task: TaskId, from: Place, places: &BTreeSet<Place>) {
-        let Some(to) = places.first() else { return };
-        let events: &[task::Event] = match (from, to) {
-            (Place::Ready(_), Place::Ready(rank)) => &[task::Event::RankAsked(*rank)],
-            (Place::Ready(_), Place::Held) => &[task::Event::HoldAsked],
-            (Place::Held, Place::Ready(rank)) => &[task::Event::RankAsked(*rank), task::Event::ReleaseAsked],
-            (Place::Held, Place::Held) => &[],
+    /// A task's file lies elsewhere than it did: that is what the user wants. But nothing waits because its file was put
+    /// there, since there is nothing that it would wait for.
+    fn moved_by_hand(
+        &mut self,
+        queue: &Name,
+        task: TaskId,
+        from: Place,
+        places: &BTreeSet<Place>,
+    ) -> Result<(), StoreError> {
+        let Some(to) = places.first() else { return Ok(()) };
+        let ranked = |rank: &Rank| task::Event::RankAsked(*rank);
+        let events = match to {
+            Place::Ready(rank) => match from {
+                Place::Ready(_) => vec![ranked(rank)],
+                Place::Waiting => vec![ranked(rank), task::Event::ReleaseAsked],
+                // One that has a time waits when it is released, and is ready when it is released again.
+                Place::Held => vec![ranked(rank), task::Event::ReleaseAsked, task::Event::ReleaseAsked],
+            },
+            Place::Held => vec![task::Event::HoldAsked],
+            Place::Waiting => {
+                tracing::warn!("task {task} was moved into waiting/ by hand; it is put back");
+                let (there, belongs) = (self.path_at(queue, task, *to), self.path_at(queue, task, from));
+                return store::rename(&there, &belongs);
+            }
         };
-        for event in events {
+        for event in &events {
             self.decide(task, event, Told::by(By::Hand));
         }
+        Ok(())
     }
 
     /// A file that lies in two places, as after a crash between two steps: where it belongs counts.
@@ -249,7 +295,7 @@ impl Daemon {
         }
     }
 
-    /// Draws the folders of a queue and its ready and held tasks anew.
+    /// Draws the folders of a queue and its ready, waiting and held tasks anew.
     fn draw_again(&mut self, queue: &Name) -> Result<(), StoreError> {
         tracing::warn!("the folders of queue {queue} were gone; they are drawn again");
         spool::make_queue(&self.layout, queue, &self.host)?;
@@ -265,7 +311,7 @@ impl Daemon {
                 self.place(task, &state, None)?;
             }
         }
-        for folder in [self.layout.queue(queue), self.layout.ready(queue), self.layout.held(queue)] {
+        for folder in self.watched_of(queue) {
             if let Err(error) = self.watch.add(&folder) {
                 tracing::error!("{error}");
             }

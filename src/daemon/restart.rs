@@ -174,7 +174,11 @@ impl Daemon {
             !store::exists(&self.layout.ready(queue)) || !store::exists(&self.layout.held(queue))
         };
         let queues: HashSet<Name> = known.values().map(|known| known.spec.queue.clone()).collect();
-        let gone: HashSet<Name> = queues.into_iter().filter(is_gone).collect();
+        let mut gone: HashSet<Name> = queues.into_iter().filter(is_gone).collect();
+        // Older versions made no folder for waiting tasks.
+        let waiting = known.values().filter(|known| matches!(known.state, State::Waiting { .. }));
+        let waiting = waiting.map(|known| &known.spec.queue);
+        gone.extend(waiting.filter(|queue| !store::exists(&self.layout.waiting(queue))).cloned());
         let mut missed = false;
         for (task, known) in known.iter_mut().filter(|(_, known)| gone.contains(&known.spec.queue)) {
             let target = self.path_of(&known.spec.queue, *task, &known.state);

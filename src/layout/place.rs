@@ -4,7 +4,7 @@ use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, DAEMON_RECORD, ENDED_FOLDERS, EVENTS, HELD, INBOX, KEEP,
     KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY,
     RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR,
-    STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAKE, names,
+    STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAITING, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -71,6 +71,7 @@ pub(crate) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TaskFolder {
     Held,
+    Waiting,
     /// With the rank that the name bears, if any.
     Ready(Option<Rank>),
     Active(Name),
@@ -137,9 +138,10 @@ fn receipt(date: &str, name: &str) -> Option<Place> {
 fn in_queue(queue: Name, rest: &[&str]) -> Option<Place> {
     let task = |folder: TaskFolder, task: TaskId| Some(Place::Task { queue: queue.clone(), folder, task });
     match *rest {
-        [] | [HELD | READY | ACTIVE] => Some(Place::Folder),
+        [] | [HELD | WAITING | READY | ACTIVE] => Some(Place::Folder),
         [QUEUE_RECORD | PAUSED] | [_, KEEP] => Some(Place::File),
         [HELD, name] => task(TaskFolder::Held, names::parse_queued_name(name)?.1),
+        [WAITING, name] => task(TaskFolder::Waiting, names::parse_queued_name(name)?.1),
         [READY, name] => {
             let (rank, of) = names::parse_queued_name(name)?;
             task(TaskFolder::Ready(rank), of)
@@ -325,6 +327,7 @@ mod tests {
         let in_queue = |folder: TaskFolder| Place::Task { queue: queue.clone(), folder, task };
         assert_eq!(placed(layout.ready_task(&queue, rank, task)), in_queue(TaskFolder::Ready(Some(rank))));
         assert_eq!(placed(layout.held_task(&queue, task)), in_queue(TaskFolder::Held));
+        assert_eq!(placed(layout.waiting_task(&queue, task)), in_queue(TaskFolder::Waiting));
         let host: Name = "vm".parse().unwrap();
         assert_eq!(
             placed(layout.active_task(&queue, &host, task)),

@@ -3,7 +3,7 @@
 use crate::outcome::Outcome;
 use crate::task::{self, Effect};
 
-use super::disk::{At, CANCEL, FILES, Line, TASKS};
+use super::disk::{At, CANCEL, FILES, Line, TASKS, submitted};
 use super::stand::{ATTEMPT, Places, Stand};
 use super::world::{Daemon, Heard, Input, Todo, Waits, World};
 use super::{Fault, Protocol};
@@ -17,6 +17,8 @@ pub(super) enum Act {
     PassOn,
     Take(Input),
     LookAtQueues,
+    /// A waiting task's time has come.
+    Due(usize),
     Write,
     Do(Todo),
     /// The thread that waits for a run's lock got it.
@@ -44,6 +46,8 @@ impl Protocol {
             return;
         }
         acts.extend(daemon.inputs.iter().map(|input| Act::Take(*input)));
+        let waits = |task: &usize| daemon.known[*task] == Some(Stand::Waiting);
+        acts.extend((0..TASKS).filter(waits).map(Act::Due));
         acts.push(Act::Write);
         if daemon.batch.is_empty() {
             acts.push(Act::LookAtQueues);
@@ -58,6 +62,7 @@ impl Protocol {
             Act::PassOn => self.pass_on(world, at),
             Act::Take(input) => self.take(world, at, input),
             Act::LookAtQueues => self.look_at_queues(world, at),
+            Act::Due(task) => self.time_comes(world, at, task),
             Act::Write => self.write(world, at),
             Act::Do(_) => {
                 let todo = world.daemon(at).todo.remove(0);
@@ -151,8 +156,9 @@ impl Protocol {
         if is_known {
             daemon.batch.push(Line::Answered { file: task, accepted: true });
         } else {
-            daemon.known[task] = Some(Stand::Ready);
-            daemon.batch.push(Line::Submitted { task, claim: file.claim });
+            let waits = self.bounds.waits;
+            daemon.known[task] = Some(submitted(waits));
+            daemon.batch.push(Line::Submitted { task, claim: file.claim, waits });
         }
     }
 
@@ -194,13 +200,17 @@ impl Protocol {
         let ready = (0..TASKS).filter(|task| known[*task] == Some(Stand::Ready));
         let picked: Vec<usize> = ready.take(self.bounds.slots.saturating_sub(active)).collect();
         for task in picked {
-            let is_new = |line: &Line| matches!(line, Line::Submitted { task: of, .. } if *of == task);
-            let is_new = world.daemon(at).batch.iter().any(is_new);
-            if is_new || world.disk.tasks[task].places.has(Places::READY) {
+            if is_new(world.daemon(at), task) || world.disk.tasks[task].places.has(Places::READY) {
                 let started = task::Event::Started { host: "here".parse().unwrap() };
                 self.decide(world, at, task, &started, None);
             }
         }
+    }
+
+    fn time_comes(&self, world: &mut World, at: usize, task: usize) -> bool {
+        let lies_there = world.disk.tasks[task].places.has(Places::WAITING);
+        let may = !self.has(Fault::TimeNotWatched) && (lies_there || is_new(world.daemon(at), task));
+        may && self.decide(world, at, task, &task::Event::Due, None)
     }
 
     fn look_at_queues(&self, world: &mut World, at: usize) -> bool {
@@ -210,14 +220,28 @@ impl Protocol {
             let Some(stand) = world.daemon(at).known[task] else { continue };
             let (expected, found) = (stand.place(), places.queued());
             let event = match stand {
-                Stand::Ready | Stand::Held if found.has(expected) => None,
-                Stand::Ready if found.has(Places::HELD) => Some(task::Event::HoldAsked),
-                Stand::Held if found.has(Places::READY) => Some(task::Event::ReleaseAsked),
-                Stand::Ready | Stand::Held => Some(task::Event::CancelAsked),
+                Stand::Ready | Stand::Waiting | Stand::Held { .. } if found.has(expected) => None,
+                Stand::Waiting | Stand::Held { .. } if found.has(Places::READY) => {
+                    Some(task::Event::ReleaseAsked)
+                }
+                Stand::Ready | Stand::Waiting if found.has(Places::HELD) => Some(task::Event::HoldAsked),
+                Stand::Ready | Stand::Held { .. } if found.has(Places::WAITING) => {
+                    // Put back: it has nothing to wait for there.
+                    world.disk.tasks[task].places = expected;
+                    changed = true;
+                    continue;
+                }
+                Stand::Ready | Stand::Waiting | Stand::Held { .. } => Some(task::Event::CancelAsked),
                 Stand::Active | Stand::Cancelling | Stand::Ended { .. } => None,
             };
             match event {
-                Some(event) => changed |= self.decide(world, at, task, &event, None),
+                Some(event) => {
+                    changed |= self.decide(world, at, task, &event, None);
+                    if stand == (Stand::Held { waits: true }) {
+                        // It waits now, and does not want to.
+                        self.decide(world, at, task, &event, None);
+                    }
+                }
                 // A copy, as after a crash between two steps.
                 None if places.has(expected) && found.without(expected) != Places::NONE => {
                     world.disk.tasks[task].places = places.without(found.without(expected));
@@ -356,4 +380,9 @@ impl World {
     pub(super) fn daemon(&mut self, at: usize) -> &mut Daemon {
         self.daemons[at].as_mut().expect("because it acts")
     }
+}
+
+/// Whether a task begins to exist with what is decided and not written yet.
+fn is_new(daemon: &Daemon, task: usize) -> bool {
+    daemon.batch.iter().any(|line| matches!(line, Line::Submitted { task: of, .. } if *of == task))
 }

@@ -18,6 +18,7 @@ pub(super) enum Line {
     Submitted {
         task: usize,
         claim: u8,
+        waits: bool,
     },
     Moved {
         task: usize,
@@ -34,7 +35,7 @@ impl Line {
     /// The task whose state it tells.
     pub(super) fn state(self) -> Option<(usize, Stand)> {
         match self {
-            Line::Submitted { task, .. } => Some((task, Stand::Ready)),
+            Line::Submitted { task, waits, .. } => Some((task, submitted(waits))),
             Line::Moved { task, to, .. } => Some((task, to)),
             Line::Answered { .. } => None,
         }
@@ -48,6 +49,11 @@ impl Line {
             Line::Answered { file, accepted } => Some((file, accepted)),
         }
     }
+}
+
+/// Where a new task stands.
+pub(super) fn submitted(waits: bool) -> Stand {
+    if waits { Stand::Waiting } else { Stand::Ready }
 }
 
 /// Where a dropped file lies.
@@ -245,7 +251,7 @@ impl Disk {
             task.moved_after_end |= task.told.is_some_and(|told| told.is_ended() && told != to);
             (task.told, task.behind) = (Some(to), true);
         }
-        if let Line::Submitted { task, claim } = line {
+        if let Line::Submitted { task, claim, .. } = line {
             self.files[task].admitted |= 1 << claim;
         }
         if let Some((file, accepted)) = line.answers() {

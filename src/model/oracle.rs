@@ -130,7 +130,8 @@ fn all_is_done(protocol: &Protocol, world: &World) -> bool {
         At::Gone => file.receipt == file.answer && file.receipt.is_some(),
     });
     let may_rest = |stand: Stand| match stand {
-        Stand::Held => true,
+        Stand::Held { .. } => true,
+        Stand::Waiting => false,
         Stand::Ready => protocol.bounds.slots == 0,
         Stand::Active | Stand::Cancelling => false,
         Stand::Ended { .. } => true,

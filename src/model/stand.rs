@@ -3,12 +3,14 @@
 use crate::id::Rank;
 use crate::outcome::Outcome;
 use crate::task;
+use crate::time::Timestamp;
 
-/// A task's state, without what the protocol does not look at: its rank, its host and the number of its attempt, which is
+/// A task's state, without what the protocol does not look at: its rank, its time, its host and the number of its attempt, which is
 /// always the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stand {
-    Held,
+    Held { waits: bool },
+    Waiting,
     Ready,
     Active,
     Cancelling,
@@ -22,8 +24,10 @@ impl Stand {
     pub(super) fn state(self) -> task::State {
         let (rank, attempt) = (Rank::default(), ATTEMPT);
         let host = || "here".parse().unwrap();
+        let until = Some(Timestamp::from_micros(0));
         match self {
-            Stand::Held => task::State::Held { rank, attempts: 0 },
+            Stand::Held { waits } => task::State::Held { rank, attempts: 0, until: until.filter(|_| waits) },
+            Stand::Waiting => task::State::Waiting { rank, attempts: 0, until },
             Stand::Ready => task::State::Ready { rank, attempts: 0 },
             Stand::Active => task::State::Active { attempt, host: host() },
             Stand::Cancelling => task::State::Cancelling { attempt, host: host() },
@@ -33,7 +37,8 @@ impl Stand {
 
     pub(super) fn of(state: &task::State) -> Stand {
         let stand = match state {
-            task::State::Held { .. } => Stand::Held,
+            task::State::Held { until, .. } => Stand::Held { waits: until.is_some() },
+            task::State::Waiting { .. } => Stand::Waiting,
             task::State::Ready { .. } => Stand::Ready,
             task::State::Active { .. } => Stand::Active,
             task::State::Cancelling { .. } => Stand::Cancelling,
@@ -56,7 +61,7 @@ impl Stand {
     /// Whether a run is, or was, owed to it.
     pub(super) fn has_started(self) -> bool {
         match self {
-            Stand::Held | Stand::Ready => false,
+            Stand::Held { .. } | Stand::Waiting | Stand::Ready => false,
             Stand::Active | Stand::Cancelling => true,
             Stand::Ended { started, .. } => started,
         }
@@ -65,7 +70,8 @@ impl Stand {
     /// The folder of its file.
     pub(super) fn place(self) -> Places {
         match self {
-            Stand::Held => Places::HELD,
+            Stand::Held { .. } => Places::HELD,
+            Stand::Waiting => Places::WAITING,
             Stand::Ready => Places::READY,
             Stand::Active | Stand::Cancelling => Places::ACTIVE,
             Stand::Ended { outcome, .. } => match outcome.folder() {
@@ -89,6 +95,7 @@ impl Places {
     pub(super) const DONE: Places = Places(8);
     pub(super) const FAILED: Places = Places(16);
     pub(super) const CANCELLED: Places = Places(32);
+    pub(super) const WAITING: Places = Places(64);
 
     pub(super) fn has(self, place: Places) -> bool {
         self.0 & place.0 != 0
@@ -104,6 +111,6 @@ impl Places {
 
     /// Those of them that are a user's too.
     pub(super) fn queued(self) -> Places {
-        Places(self.0 & (Places::HELD.0 | Places::READY.0))
+        Places(self.0 & (Places::HELD.0 | Places::READY.0 | Places::WAITING.0))
     }
 }

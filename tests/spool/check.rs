@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::sandbox::{Sandbox, entries, files_below, json_lines, name_of, names, read_json};
 
 /// The folders of a queue that hold tasks.
-const FOLDERS: [&str; 7] = ["held", "ready", "active", "done", "failed", "cancelled", "blocked"];
+const FOLDERS: [&str; 8] = ["held", "waiting", "ready", "active", "done", "failed", "cancelled", "blocked"];
 
 /// A task as the log tells it.
 struct Told {
@@ -32,6 +32,7 @@ impl Told {
         let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
         match text("is").as_str() {
             "held" => format!("{queue}/held/{task}.json"),
+            "waiting" => format!("{queue}/waiting/{task}.json"),
             "ready" => format!("{queue}/ready/{:02}-{task}.json", state["rank"].as_u64().unwrap_or(0)),
             "active" | "cancelling" => format!("{queue}/active/{}/{task}.json", text("host")),
             _ => format!("{queue}/{}/{date}/{task}.json", folder_of(&text("outcome"))),

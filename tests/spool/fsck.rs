@@ -355,7 +355,7 @@ fn what_is_found_is_told_in_words_that_steer_no_terminal() {
 #[test]
 fn a_folder_of_waiting_tasks_that_is_gone_when_a_daemon_starts_cancels_none_of_them() {
     let sandbox = STORY.copy();
-    for folder in ["held", "ready"] {
+    for folder in ["held", "waiting", "ready"] {
         fs::remove_dir_all(sandbox.spool("queue/default").join(folder)).unwrap();
     }
     sandbox.drain();

@@ -30,5 +30,6 @@ mod sandbox;
 mod storm;
 mod terminal;
 mod together;
+mod waiting;
 mod words;
 mod workspaces;

@@ -165,8 +165,13 @@ impl World {
             }
         }
         // Nothing holds a slot or a task up for ever.
-        let waits =
-            states.iter().find(|(_, state)| !matches!(state, State::Held { .. } | State::Ended { .. }));
+        let now = crate::clock::now();
+        let may_rest = |state: &State| match state {
+            State::Held { .. } | State::Ended { .. } => true,
+            State::Waiting { until, .. } => until.is_some_and(|until| until > now),
+            State::Ready { .. } | State::Active { .. } | State::Cancelling { .. } => false,
+        };
+        let waits = states.iter().find(|(_, state)| !may_rest(state));
         if let Some((task, state)) = waits {
             return Err(format!("{task} stays {state:?}"));
         }

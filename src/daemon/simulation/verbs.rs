@@ -16,6 +16,8 @@ pub(super) enum Verb {
     /// A task that may start.
     Submit,
     SubmitHeld,
+    /// One that waits for two seconds.
+    SubmitDelayed,
     /// One with a text too long for a line.
     SubmitLong,
     /// The first task once more.
@@ -49,9 +51,10 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 21] = [
+    pub(super) const ALL: [Verb; 22] = [
         Verb::Submit,
         Verb::SubmitHeld,
+        Verb::SubmitDelayed,
         Verb::SubmitLong,
         Verb::SubmitAgain,
         Verb::Refuse,
@@ -84,6 +87,7 @@ impl World {
             Verb::Refuse => self.wait(Duration::from_secs(2)),
             Verb::Submit
             | Verb::SubmitHeld
+            | Verb::SubmitDelayed
             | Verb::SubmitLong
             | Verb::SubmitAgain
             | Verb::SameName
@@ -110,6 +114,7 @@ impl World {
         match verb {
             Verb::Submit => self.submit(json!({"run": ["true"]})),
             Verb::SubmitHeld => self.submit(json!({"run": ["true"], "held": true})),
+            Verb::SubmitDelayed => self.submit(json!({"run": ["true"], "delay_seconds": 2})),
             Verb::SubmitLong => self.submit(json!({"script": "x".repeat(20_000)})),
             Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
             Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),

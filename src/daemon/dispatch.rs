@@ -1,0 +1,93 @@
+//! What starts: waiting tasks become ready at their times, ready ones start while slots are free.
+//!
+//! Nothing is moved here whose file does not lie where it should: a user has just moved it, and the next look finds out.
+
+use std::collections::HashSet;
+
+use crate::event::By;
+use crate::id::{Name, TaskId};
+use crate::inbox;
+use crate::queue;
+use crate::store;
+use crate::task;
+use crate::time::Timestamp;
+
+use super::Daemon;
+use super::batch::{Decision, Told};
+
+impl Daemon {
+    /// Makes the waiting tasks ready whose time has come.
+    pub(super) fn make_ready_what_is_due(&mut self, now: Timestamp) {
+        if self.is_short() {
+            return;
+        }
+        let due = self.queues.due(now);
+        if due.is_empty() {
+            return;
+        }
+        let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
+        for task in due {
+            if new.contains(&task) || self.is_in_place(task) {
+                self.decide(task, &task::Event::Due, Told::by(By::Daemon));
+            } else {
+                self.look_soon();
+            }
+        }
+    }
+
+    /// Starts tasks while slots are free.
+    pub(super) fn start_what_may(&mut self) {
+        if self.is_short() {
+            return;
+        }
+        for name in self.queues.names() {
+            let picked = self.pick(&name);
+            if picked.is_empty() || store::exists(&self.layout.paused(&name)) {
+                continue;
+            }
+            let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
+            for task in picked {
+                if new.contains(&task) || self.is_in_place(task) {
+                    let event = task::Event::Started { host: self.host.clone() };
+                    self.decide(task, &event, Told::by(By::Daemon));
+                } else {
+                    self.look_soon();
+                }
+            }
+        }
+    }
+
+    fn pick(&self, name: &Name) -> Vec<TaskId> {
+        let Some(queue) = self.queues.queue(name) else { return Vec::new() };
+        let mut taken = self.queues.taken_directories();
+        queue.pick(|task| {
+            let directory = self.queues.task(*task).and_then(|live| queue::own_directory(&live.spec));
+            directory.is_none_or(|directory| taken.insert(directory.to_owned()))
+        })
+    }
+
+    /// Whether nothing runs and nothing can start now. What waits for its time keeps nobody waiting.
+    pub(super) fn nothing_left(&self) -> bool {
+        let startable = |name: &Name| {
+            let ready = self
+                .queues
+                .queue(name)
+                .is_some_and(|queue| !queue.ready.is_empty() && queue.settings.slots > 0);
+            ready && !store::exists(&self.layout.paused(name))
+        };
+        let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
+        let rests = !self.queues.names().iter().any(|name| active(name) || startable(name));
+        self.inbox_empty && rests && inbox::is_taken(&self.layout, |claim| self.is_unanswered(claim))
+    }
+
+    /// Tells what is left behind by an end that waits for nothing.
+    pub(super) fn tell_waiting(&self) {
+        let waits = |name: &Name| self.queues.queue(name).map_or(0, |queue| queue.waiting.len());
+        let waiting: usize = self.queues.names().iter().map(waits).sum();
+        if waiting > 0 {
+            let tasks =
+                if waiting == 1 { "1 task waits".to_owned() } else { format!("{waiting} tasks wait") };
+            tracing::warn!("{tasks} for their time, and no daemon for that");
+        }
+    }
+}
