@@ -13,6 +13,7 @@ mod refusal;
 mod misfit;
 mod json;
 mod workspace;
+mod retry;
 mod spec;
 mod command;
 mod agent;

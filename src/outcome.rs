@@ -57,6 +57,19 @@ impl Outcome {
             Outcome::Lost => "lost",
         }
     }
+
+    /// The same of a run, in words that follow its name.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Signalled => "was signalled",
+            Outcome::TimedOut => "timed out",
+            Outcome::Cancelled => "was cancelled",
+            Outcome::Interrupted => "was interrupted",
+            Outcome::Lost => "was lost",
+        }
+    }
 }
 
 /// What was seen of a run's end.

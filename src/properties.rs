@@ -17,6 +17,7 @@ use crate::outcome::{Evidence, Outcome};
 use crate::record::{self, Level};
 use crate::redact;
 use crate::refusal::{Kind, Refusal};
+use crate::retry::Retry;
 use crate::spec::{Output, Spec};
 use crate::task::State;
 use crate::time::Timestamp;
@@ -71,7 +72,7 @@ fn state() -> impl Strategy<Value = State> {
             attempts,
             until
         }),
-        (name(), 1..9_u32).prop_map(|(host, attempt)| State::Active { attempt, host }),
+        (name(), 1..9_u32, rank()).prop_map(|(host, attempt, rank)| State::Active { attempt, host, rank }),
         (name(), 1..9_u32).prop_map(|(host, attempt)| State::Cancelling { attempt, host }),
         (outcome(), 0..9_u32).prop_map(|(outcome, attempts)| State::Ended { outcome, attempts }),
     ]
@@ -105,7 +106,8 @@ fn spec() -> impl Strategy<Value = Spec> {
     (work, beside, numbers, times).prop_map(
         |(work, (name, queue, item, env), (timeout_seconds, grace_seconds, apart, all), times)| {
             let (start_at, delay_seconds) = times;
-            let work = Spec { start_at, delay_seconds, ..work };
+            let retry = apart.then(|| Retry { max: 3, on: vec![Outcome::TimedOut], ..Retry::default() });
+            let work = Spec { start_at, delay_seconds, retry, repeatable: all.then_some(apart), ..work };
             let mut spec = Spec { name, queue, item, env, timeout_seconds, grace_seconds, ..work };
             spec.output = if apart { Output::Apart } else { Output::Merged };
             spec.workspace.cleanup = if all { workspace::Cleanup::All } else { workspace::Cleanup::Never };

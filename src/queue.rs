@@ -217,9 +217,10 @@ mod tests {
             queues.insert(id(n), ready(rank));
         }
         assert_eq!(default_queue(&queues).pick(|_| true), [id(3), id(1)]);
-        queues.set_state(id(3), &State::Active { attempt: 1, host: "h".parse().unwrap() });
+        let active = State::Active { attempt: 1, host: "h".parse().unwrap(), rank: Rank::default() };
+        queues.set_state(id(3), &active);
         assert_eq!(default_queue(&queues).pick(|_| true), [id(1)]);
-        queues.set_state(id(1), &State::Active { attempt: 1, host: "h".parse().unwrap() });
+        queues.set_state(id(1), &active);
         assert_eq!(default_queue(&queues).pick(|_| true), []);
         queues.set_state(id(3), &State::Ended { outcome: Outcome::Lost, attempts: 1 });
         assert_eq!(default_queue(&queues).pick(|_| true), [id(2)]);

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Name;
+use crate::id::{Name, RunId};
 use crate::json::Shape;
+use crate::outcome::Outcome;
 use crate::refusal::{Kind, Refusal};
+use crate::retry::{After, Retry};
 use crate::time::Timestamp;
 use crate::workspace;
 
@@ -59,6 +61,13 @@ pub(crate) struct Spec {
     /// The same, so long after it was admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delay_seconds: Option<u64>,
+    /// When it is tried again; never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<Retry>,
+    /// Whether it may be done again when nobody knows what an attempt has done: then it is; it is held when it may not, and
+    /// ends where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repeatable: Option<bool>,
     /// Ends the run as `timed_out` after so long; no limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_seconds: Option<u64>,
@@ -116,6 +125,8 @@ impl Default for Spec {
             env: BTreeMap::new(),
             start_at: None,
             delay_seconds: None,
+            retry: None,
+            repeatable: None,
             timeout_seconds: None,
             grace_seconds: 10,
             output: Output::Merged,
@@ -135,6 +146,10 @@ pub(crate) enum Work<'a> {
 
 /// The keys of a workspace in a command.
 const WORKSPACE: Shape = Shape(&[("kind", None), ("base", None), ("branch", None), ("cleanup", None)]);
+
+/// The keys of a policy.
+const RETRY: Shape =
+    Shape(&[("max", None), ("on", None), ("backoff_seconds", None), ("backoff_seconds_max", None)]);
 
 /// The keys of a submit command, spec and all.
 pub(crate) const SUBMIT: Shape = Shape(&[
@@ -158,6 +173,8 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("env", None),
     ("start_at", None),
     ("delay_seconds", None),
+    ("retry", Some(&RETRY)),
+    ("repeatable", None),
     ("timeout_seconds", None),
     ("grace_seconds", None),
     ("output", None),
@@ -187,6 +204,17 @@ impl Spec {
         self.start_at.or(after).filter(|until| *until > now)
     }
 
+    /// What comes after a run of the task that ended with `outcome`.
+    pub(crate) fn after(&self, run: RunId, outcome: Outcome) -> After {
+        let unseen = matches!(outcome, Outcome::Interrupted | Outcome::Lost);
+        match self.repeatable {
+            None if unseen => After::End,
+            repeatable => {
+                self.retry.clone().unwrap_or_default().after(repeatable == Some(true), run, outcome)
+            }
+        }
+    }
+
     /// Checks what the types do not say.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let given = [self.run.is_some(), self.shell.is_some(), self.script.is_some(), self.prompt.is_some()];
@@ -213,6 +241,9 @@ impl Spec {
         }
         if self.output_bytes_max.is_some_and(|bytes| bytes < OUTPUT_BYTES_LEAST) {
             return invalid("$.output_bytes_max", "less than 4096 bytes of output cannot be kept");
+        }
+        if let Some(retry) = &self.retry {
+            retry.check()?;
         }
         if self.start_at.is_some() && self.delay_seconds.is_some() {
             let message = "a task has a time to start at, or a delay, and not both";
@@ -326,6 +357,8 @@ mod tests {
             env: [("A".into(), "b".into())].into(),
             start_at: Some(Timestamp::from_micros(0)),
             delay_seconds: Some(0),
+            retry: Some(Retry::default()),
+            repeatable: Some(true),
             timeout_seconds: Some(1),
             output_bytes_max: Some(4096),
             ..Spec::default()

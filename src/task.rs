@@ -6,7 +6,8 @@
 //!    `---------`---------`--> ended (cancelled before it started)
 //! ```
 //!
-//! A held task may be ready once it is released, too; and a ready one be held.
+//! A held task may be ready once it is released, too; and a ready one be held. An active one may be tried again: then it
+//! waits, or is ready or held.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,13 @@ pub(crate) enum State {
     /// Waits for a slot.
     Ready { rank: Rank, attempts: u32 },
     /// Run number `attempt` carries it out on `host`.
-    Active { attempt: u32, host: Name },
+    Active {
+        attempt: u32,
+        host: Name,
+        /// That of the next attempt.
+        #[serde(default)]
+        rank: Rank,
+    },
     /// As active, but somebody asked for its end.
     Cancelling { attempt: u32, host: Name },
     /// Over; `attempts` is 0 when it never started.
@@ -54,10 +61,23 @@ pub(crate) enum Event {
         host: Name,
     },
     CancelAsked,
+    /// A run is over, and the task's policy says what comes next.
     RunEnded {
         attempt: u32,
         outcome: Outcome,
+        next: Next,
     },
+}
+
+/// What comes after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The task ends as the run did.
+    End,
+    /// Another attempt, when that time has come.
+    Again { until: Option<Timestamp> },
+    /// Somebody must decide whether there is another attempt.
+    Hold,
 }
 
 /// What must be done when a task's state has changed. Every effect is safe to repeat.
@@ -100,15 +120,18 @@ fn next(state: State, event: &Event) -> State {
         State::Ready { rank, attempts } => match event {
             Event::HoldAsked => State::Held { rank, attempts, until: None },
             Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
-            Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone() },
+            Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone(), rank },
             Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
             Event::ReleaseAsked | Event::Due | Event::RunEnded { .. } => state,
         },
-        State::Active { attempt, ref host } => match event {
+        State::Active { attempt, ref host, rank } => match event {
             Event::CancelAsked => State::Cancelling { attempt, host: host.clone() },
-            Event::RunEnded { attempt: ended, outcome } if *ended == attempt => {
-                State::Ended { outcome: *outcome, attempts: attempt }
-            }
+            Event::RunEnded { attempt: ended, outcome, next } if *ended == attempt => match *next {
+                Next::End => State::Ended { outcome: *outcome, attempts: attempt },
+                Next::Again { until: None } => State::Ready { rank, attempts: attempt },
+                Next::Again { until } => State::Waiting { rank, attempts: attempt, until },
+                Next::Hold => State::Held { rank, attempts: attempt, until: None },
+            },
             Event::RunEnded { .. }
             | Event::HoldAsked
             | Event::ReleaseAsked
@@ -117,7 +140,8 @@ fn next(state: State, event: &Event) -> State {
             | Event::Started { .. } => state,
         },
         State::Cancelling { attempt, .. } => match event {
-            Event::RunEnded { attempt: ended, outcome } if *ended == attempt => {
+            // Whoever cancels a task wants no other attempt.
+            Event::RunEnded { attempt: ended, outcome, .. } if *ended == attempt => {
                 State::Ended { outcome: *outcome, attempts: attempt }
             }
             Event::RunEnded { .. }
@@ -161,6 +185,17 @@ impl State {
         }
     }
 
+    /// How many attempts have begun and are over.
+    pub(crate) fn attempts_over(&self) -> u32 {
+        match self {
+            State::Held { attempts, .. }
+            | State::Waiting { attempts, .. }
+            | State::Ready { attempts, .. }
+            | State::Ended { attempts, .. } => *attempts,
+            State::Active { attempt, .. } | State::Cancelling { attempt, .. } => attempt.saturating_sub(1),
+        }
+    }
+
     /// The word for the state on the command line.
     pub(crate) fn word(&self) -> &'static str {
         match self {
@@ -194,7 +229,7 @@ mod tests {
             State::Waiting { rank, attempts: 1, until: time() },
             State::Waiting { rank, attempts: 0, until: None },
             State::Ready { rank, attempts: 1 },
-            State::Active { attempt: 2, host: host() },
+            State::Active { attempt: 2, host: host(), rank },
             State::Cancelling { attempt: 2, host: host() },
         ];
         states.extend(Outcome::ALL.map(|outcome| State::Ended { outcome, attempts: 2 }));
@@ -211,7 +246,9 @@ mod tests {
             Event::CancelAsked,
         ];
         for attempt in 1..=3 {
-            events.extend(Outcome::ALL.map(|outcome| Event::RunEnded { attempt, outcome }));
+            for next in [Next::End, Next::Again { until: None }, Next::Again { until: time() }, Next::Hold] {
+                events.extend(Outcome::ALL.map(|outcome| Event::RunEnded { attempt, outcome, next }));
+            }
         }
         events
     }
@@ -245,7 +282,7 @@ mod tests {
         }
         let (next, _) =
             transition(State::Ready { rank: Rank::default(), attempts: 1 }, &Event::Started { host: host() });
-        assert_eq!(next, State::Active { attempt: 2, host: host() });
+        assert_eq!(next, State::Active { attempt: 2, host: host(), rank: Rank::default() });
     }
 
     #[test]
@@ -265,8 +302,25 @@ mod tests {
     #[test]
     fn the_end_of_another_attempt_means_nothing() {
         for state in all_states() {
-            let event = Event::RunEnded { attempt: 1, outcome: Outcome::Succeeded };
+            let event = Event::RunEnded { attempt: 1, outcome: Outcome::Succeeded, next: Next::Hold };
             assert_eq!(transition(state.clone(), &event).0, state, "live attempt is 2");
+        }
+    }
+
+    #[test]
+    fn another_attempt_keeps_the_rank_and_a_cancel_wins_over_it() {
+        let rank = Rank::try_from(7).unwrap();
+        let active = State::Active { attempt: 2, host: host(), rank };
+        let ended = |next| Event::RunEnded { attempt: 2, outcome: Outcome::Failed, next };
+        for (next, state) in [
+            (Next::End, State::Ended { outcome: Outcome::Failed, attempts: 2 }),
+            (Next::Again { until: None }, State::Ready { rank, attempts: 2 }),
+            (Next::Again { until: time() }, State::Waiting { rank, attempts: 2, until: time() }),
+            (Next::Hold, State::Held { rank, attempts: 2, until: None }),
+        ] {
+            assert_eq!(transition(active.clone(), &ended(next)).0, state);
+            let (cancelling, _) = transition(active.clone(), &Event::CancelAsked);
+            assert!(transition(cancelling, &ended(next)).0.is_ended());
         }
     }
 

@@ -257,6 +257,17 @@ fn a_task_that_waits_for_a_time_is_listed_shown_counted_and_released() {
 }
 
 #[test]
+fn a_task_that_is_tried_again_is_waited_for_to_its_last_attempt_and_shows_all() {
+    let spool = Sandbox::with_daemon();
+    let again = ["--retries", "3", "--backoff", "0", "--retry-on", "failed,timed_out", "--repeatable"];
+    let task = spool.submit(&again, "[ $GITSPOOL_ATTEMPT = 2 ]");
+    assert_eq!(spool.expect(0, &["wait", &task]).0, format!("{task} succeeded\n"));
+    let shown = spool.expect(0, &["show", &task]).0;
+    assert!(shown.contains(&format!("{task}.1")) && shown.contains(&format!("{task}.2")), "{shown}");
+    spool.expect(2, &["submit", "--backoff", "1", "--", "true"]);
+}
+
+#[test]
 fn waiting_ends_with_all_or_with_the_first_and_tells_a_refusal() {
     let spool = Sandbox::with_daemon();
     let slow = spool.submit(&["--name", "slow"], "sleep 600");

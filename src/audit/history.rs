@@ -37,6 +37,8 @@ pub(super) struct Told {
     pub(super) text: Option<String>,
     /// The line that told its state last.
     pub(super) last_seq: u64,
+    /// Whether it ended with a run; else it was cancelled while none lived.
+    pub(super) by_run: bool,
 }
 
 /// How many runs a task in that state has had.
@@ -127,8 +129,15 @@ impl Audit<'_> {
                 );
             }
             let (spec, text) = self.spec_of(spec);
-            let told =
-                Told { host: host.clone(), state: state.clone(), spec, spec_seq: seq, text, last_seq: seq };
+            let told = Told {
+                host: host.clone(),
+                state: state.clone(),
+                spec,
+                spec_seq: seq,
+                text,
+                last_seq: seq,
+                by_run: false,
+            };
             history.tasks.insert(task, told);
             return;
         }
@@ -154,6 +163,7 @@ impl Audit<'_> {
                 format!("line {seq}: task {task} has attempt {} instead of {expected}", attempts(state));
             self.find(Kind::AttemptRepeated, path, what, copy());
         }
+        told.by_run = told.state.live_attempt().is_some();
         told.state = state.clone();
         told.last_seq = seq;
     }

@@ -129,7 +129,7 @@ impl Audit<'_> {
                     );
                 }
                 (Some(is), State::Ended { outcome, attempts })
-                    if *attempts == run.attempt && is != *outcome =>
+                    if told.by_run && *attempts == run.attempt && is != *outcome =>
                 {
                     let what = format!("its log says {}, and its task {}", is.word(), outcome.word());
                     self.find(Kind::OutcomeDiffers, folder, what, copy());

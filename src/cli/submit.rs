@@ -70,6 +70,18 @@ pub(crate) struct TaskArguments {
     /// Let it wait so many seconds from when it is admitted
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     delay: Option<u64>,
+    /// Try it again so often when it has not succeeded
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// But only after these outcomes: failed, signalled, timed_out; all of them when absent
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', requires = "retries", value_parser = ["failed", "signalled", "timed_out"])]
+    retry_on: Vec<String>,
+    /// How long to wait before the second attempt, and twice as long before each further one; 1 when absent
+    #[arg(long, value_name = "SECONDS", requires = "retries", value_parser = seconds, allow_negative_numbers = true)]
+    backoff: Option<u64>,
+    /// Do it again when a run was interrupted or lost: it may be done twice
+    #[arg(long)]
+    repeatable: bool,
     /// The place that the work is about; the current folder when absent
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -170,6 +182,12 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "held", arguments.held.then_some(true));
     put(&mut command, "start_at", arguments.start_at);
     put(&mut command, "delay_seconds", arguments.delay);
+    let mut retry = Map::new();
+    put(&mut retry, "max", arguments.retries);
+    put(&mut retry, "on", (!arguments.retry_on.is_empty()).then_some(arguments.retry_on));
+    put(&mut retry, "backoff_seconds", arguments.backoff);
+    put(&mut command, "retry", (!retry.is_empty()).then_some(retry));
+    put(&mut command, "repeatable", arguments.repeatable.then_some(true));
     put(&mut command, "directory", directory);
     put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));
     put(&mut command, "env", environment(&arguments.env)?);

@@ -241,10 +241,8 @@ impl Daemon {
                 self.touch(Some(place));
             }
             self.touch(Some(&target));
-            if let State::Ended { attempts, .. } = state
-                && attempts > 0
-            {
-                self.draw_record_again(RunId { task, attempt: attempts })?;
+            for attempt in 1..=state.attempts_over() {
+                self.draw_record_again(RunId { task, attempt })?;
             }
         }
         if !state.is_ended() {

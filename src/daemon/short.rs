@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::command::{Asked, Command};
-use crate::event::{Event, Origin};
+use crate::event::{By, Event, Origin};
 use crate::id::TaskId;
 use crate::inbox;
 use crate::refusal::{Kind, Refusal};
@@ -250,6 +250,7 @@ pub(super) fn is_owed(event: &Event) -> bool {
     let ends = |state: &State| state.is_ended() || matches!(state, State::Cancelling { .. });
     matches!(event, Event::DaemonStopped { .. })
         || event.state().is_some_and(|(_, state)| ends(state))
+        || matches!(event, Event::Moved { by: By::Run, .. })
         || is_cancel(event)
 }
 

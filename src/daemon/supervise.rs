@@ -14,13 +14,15 @@ use crate::log::{Log, LogError, Opened};
 use crate::mutant::{self, Mutant};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
+use crate::queue::Live;
 use crate::record::{self, Record};
 use crate::recovery::{self, Boot, Duty, Found, Logged};
 use crate::reserve;
+use crate::retry::After;
 use crate::shortage::Shortage;
 use crate::spool;
 use crate::store::{self, StoreError};
-use crate::task;
+use crate::task::{self, Next, State};
 
 use super::admit::agent_of;
 use super::batch::Told;
@@ -111,9 +113,39 @@ impl Daemon {
         let mut evidence = record.evidence.clone().unwrap_or_default();
         // Agents can write to the logs of their runs, and our line must take what they wrote.
         evidence.message = evidence.message.map(|message| jsonl::clip(&message, WHY_BYTES_MAX));
-        let ended = task::Event::RunEnded { attempt: run.attempt, outcome };
-        self.decide(run.task, &ended, Told { evidence: Some(evidence), ..Told::by(By::Run) });
+        let next = self.next_after(run, record, outcome);
+        let reason = match next {
+            Next::End => None,
+            Next::Again { .. } => Some(format!("attempt {} {}", run.attempt, outcome.words())),
+            Next::Hold => Some(format!(
+                "attempt {} {}: release it if it may be done again",
+                run.attempt,
+                outcome.words()
+            )),
+        };
+        let ended = task::Event::RunEnded { attempt: run.attempt, outcome, next };
+        self.decide(run.task, &ended, Told { evidence: Some(evidence), reason, ..Told::by(By::Run) });
         Ok(())
+    }
+
+    /// What comes after a run, by its task's policy. A wait counts from the run's end.
+    fn next_after(&self, run: RunId, record: &Record, outcome: Outcome) -> Next {
+        let Some(spec) = self.spec_of(run.task) else { return Next::End };
+        let cancelling = |live: &Live| matches!(live.state, State::Cancelling { .. });
+        if self.queues.task(run.task).is_some_and(cancelling) {
+            return Next::End;
+        }
+        match spec.after(run, outcome) {
+            After::End => Next::End,
+            After::Hold => Next::Hold,
+            After::Again(wait) => {
+                let now = clock::now();
+                // What the run's log says of its end is an agent's to write.
+                let from = record.finished_at.map_or(now, |at| at.min(now));
+                let until = from.plus(wait);
+                Next::Again { until: (until > now).then_some(until) }
+            }
+        }
     }
 
     /// Draws the picture of a run that has ended, unless that is there: its supervisor may have been killed before it did.

@@ -371,7 +371,7 @@ impl Protocol {
 
     fn file_away(&self, world: &mut World, at: usize, task: usize) {
         let outcome = world.disk.runs[task].outcome().unwrap_or(Outcome::Lost);
-        let ended = task::Event::RunEnded { attempt: ATTEMPT, outcome };
+        let ended = task::Event::RunEnded { attempt: ATTEMPT, outcome, next: task::Next::End };
         self.decide(world, at, task, &ended, None);
     }
 }

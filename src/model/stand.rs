@@ -29,7 +29,7 @@ impl Stand {
             Stand::Held { waits } => task::State::Held { rank, attempts: 0, until: until.filter(|_| waits) },
             Stand::Waiting => task::State::Waiting { rank, attempts: 0, until },
             Stand::Ready => task::State::Ready { rank, attempts: 0 },
-            Stand::Active => task::State::Active { attempt, host: host() },
+            Stand::Active => task::State::Active { attempt, host: host(), rank },
             Stand::Cancelling => task::State::Cancelling { attempt, host: host() },
             Stand::Ended { outcome, started } => task::State::Ended { outcome, attempts: u32::from(started) },
         }

@@ -25,6 +25,7 @@ mod keys;
 mod power;
 mod refusals;
 mod restart;
+mod retries;
 mod runs;
 mod sandbox;
 mod storm;

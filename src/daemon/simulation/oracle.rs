@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::world::{World, queue};
 use crate::answer::Receipt;
-use crate::event::Event;
+use crate::event::{By, Event};
 use crate::fsck;
 use crate::id::{RunId, TaskId};
 use crate::jsonl::{self, Line};
@@ -192,7 +192,10 @@ impl World {
         }
         let mut ends = BTreeMap::new();
         for line in lines {
-            if let Some((task, State::Ended { outcome, attempts })) = line.event.state() {
+            // Who cancels a task that is to be tried again ends it otherwise than its last run.
+            if let Event::Moved { by: By::Run, .. } = line.event
+                && let Some((task, State::Ended { outcome, attempts })) = line.event.state()
+            {
                 ends.insert(RunId { task, attempt: *attempts }, *outcome);
             }
         }
