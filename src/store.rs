@@ -4,6 +4,7 @@
 //! never shows a torn file to a reader while the machine is up: for pictures that a log can draw again.
 
 mod failure;
+mod shared;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::shortage::Room;
 pub(crate) use crate::disk::File;
 
 pub(crate) use failure::{StoreError, at, shortage};
+pub(crate) use shared::{bytes_in, identity_of, open_append_at_once, open_shared, punch_hole, read_part};
 
 /// How much room there is on the file system of `path`; `None` when it does not tell.
 pub(crate) fn room(path: &Path) -> Option<Room> {
@@ -122,34 +124,6 @@ pub(crate) fn create_synced(path: &Path, parts: &[&[u8]]) -> Result<(), StoreErr
 /// Opens a file for appending and creates it, private, when it is not there.
 pub(crate) fn open_append(path: &Path) -> Result<File, StoreError> {
     at("open", path, disk::open(path, How::APPEND.creating(Create::IfMissing(0o600))))
-}
-
-/// Opens a file that somebody else will append to, and creates it, private, when it is not there.
-pub(crate) fn open_shared(path: &Path) -> Result<File, StoreError> {
-    at("open", path, disk::open(path, How::BOTH.creating(Create::IfMissing(0o600))))
-}
-
-/// How long a file is, wherever it lies now.
-pub(crate) fn bytes_in(file: &File) -> io::Result<u64> {
-    disk::look(file).map(|meta| meta.bytes)
-}
-
-/// Which file it is, whatever it is called now.
-pub(crate) fn identity_of(file: &File) -> Option<(u64, u64)> {
-    disk::look(file).ok().map(|meta| meta.identity())
-}
-
-/// Reads `bytes` from a place in a file; fewer at its end only.
-pub(crate) fn read_part(file: &File, path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
-    let mut part = vec![0; bytes];
-    let read = at("read", path, disk::read_at(file, &mut part, offset))?;
-    part.truncate(read);
-    Ok(part)
-}
-
-/// Gives a part of a file back to the disk, while others write behind it; it then reads as zeros.
-pub(crate) fn punch_hole(file: &File, path: &Path, from: u64, bytes: u64) -> Result<(), StoreError> {
-    at("give back the middle of", path, disk::punch_hole(file, from, bytes))
 }
 
 /// Opens the file of a lock, and creates it when it is not there. Lock files are never removed.

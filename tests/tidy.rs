@@ -76,6 +76,7 @@ const FEW: [(&str, &[&str]); 4] = [
         "disk",
         &[
             "src/store.rs",
+            "src/store/",
             "src/log.rs",
             "src/lock.rs",
             "src/lease.rs",

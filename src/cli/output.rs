@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::place::{hole, line_begin, tail_offset};
+use super::place::{hole, line_begin, open_if_there, tail_offset};
 use super::times::Times;
 use super::{CliError, Context, print_json, write_raw};
 use crate::clock;
@@ -325,10 +325,7 @@ impl Stream {
 
     fn is_open(&mut self) -> Result<bool, StoreError> {
         if self.file.is_none() {
-            self.file = match File::open(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                opened => Some(store::at("open", &self.path, opened)?),
-            };
+            self.file = open_if_there(&self.path)?;
             if let Some(file) = &self.file {
                 let len = store::at("look at", &self.path, file.metadata())?.len();
                 self.times.as_mut().map_or(Ok(()), |times| times.begin(len))?;

@@ -1,12 +1,29 @@
-//! Places in a file of output: where its last lines begin, where a line begins, where something was left out.
+//! A file of output and places in it: where its last lines begin, where a line begins, where something was left out.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::store::{self, StoreError};
 
 /// How much is read at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Opens a file for reading; `None` when it is not there. What is no plain file is an error at once: a fifo would be
+/// waited for.
+pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        opened => File::from(store::at("open", path, opened.map_err(io::Error::from))?),
+    };
+    let is_plain = store::at("look at", path, file.metadata())?.is_file();
+    let plain = if is_plain { Ok(Some(file)) } else { Err(io::Error::other("it is no plain file")) };
+    store::at("open", path, plain)
+}
 
 /// Where the hole is that begins at or behind `offset`. `None`: there is none, or the system does not tell.
 #[cfg(target_os = "linux")]
@@ -70,7 +87,6 @@ pub(super) fn line_begin(file: &File, offset: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store;
 
     #[test]
     fn the_last_lines_are_found_whatever_the_end_of_the_file_and_the_blocks() {

@@ -1,10 +1,9 @@
 //! The times of a file of output, read from its index as that grows.
 
-use std::fs::File;
-use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
+use super::place::open_if_there;
 use crate::index::{Index, LeftOut};
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
@@ -33,10 +32,8 @@ impl Times {
 
     /// Reads what is new.
     pub(super) fn refresh(&mut self) -> Result<(), StoreError> {
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => store::at("open", &self.path, opened)?,
-        };
+        // Whatever lies there instead tells no times.
+        let Ok(Some(file)) = open_if_there(&self.path) else { return Ok(()) };
         let metadata = store::at("look at", &self.path, file.metadata())?;
         let identity = (metadata.dev(), metadata.ino());
         let known = self.read.filter(|(known, offset)| *known == identity && *offset <= metadata.len());

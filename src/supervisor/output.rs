@@ -144,13 +144,13 @@ impl Printed {
 
     /// Writes a line into the index.
     fn tell(&mut self, layout: &Layout, left_out: Option<LeftOut>) {
-        (self.owed_at, self.told_at) = (None, Some(clock::monotonic()));
         let line = Entry { at: clock::now(), bytes: self.bytes, left_out }.line();
+        (self.owed_at, self.told_at) = (None, Some(clock::monotonic()));
         if self.index_bytes + line.len() > index::BYTES_MAX && self.thin(layout).is_err() {
             return;
         }
         if self.index.is_none() {
-            self.index = store::open_append(&self.index_path).ok();
+            self.index = store::open_append_at_once(&self.index_path).ok();
             // Behind half a line.
             let _ = self.index.as_mut().filter(|_| self.index_bytes > 0).map(|index| index.write_all(b"\n"));
         }
@@ -163,7 +163,7 @@ impl Printed {
     fn thin(&mut self, layout: &Layout) -> Result<(), StoreError> {
         let thinned = Index::parse(&store::read(&self.index_path)?).thinned().to_bytes();
         store::draw(layout, &self.index_path, &thinned)?;
-        self.index = Some(store::open_append(&self.index_path)?);
+        self.index = Some(store::open_append_at_once(&self.index_path)?);
         self.index_bytes = thinned.len();
         self.every *= 2;
         Ok(())
