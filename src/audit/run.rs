@@ -1,11 +1,12 @@
 //! The files of one run: its log, the record that is the fold of it, what it was given and what it was asked.
 
-use super::history::Told;
+use super::history::{History, Told};
 use super::series::{Part, Whose};
 use super::{Audit, Kind, Mend, by_hand};
 use crate::assignment::Assignment;
 use crate::command::ToRun;
-use crate::id::RunId;
+use crate::event::Event::Accepted;
+use crate::id::{RunId, TaskId};
 use crate::jsonl::{self, Line};
 use crate::outcome::Outcome;
 use crate::picture;
@@ -20,7 +21,14 @@ pub(super) struct Files {
 
 impl Audit<'_> {
     /// Checks the files of a run. Returns the fold of its log, if it has begun.
-    pub(super) fn check_run(&mut self, run: RunId, files: &Files, told: &Told, live: bool) -> Option<Record> {
+    pub(super) fn check_run(
+        &mut self,
+        run: RunId,
+        files: &Files,
+        told: &Told,
+        live: bool,
+        history: &History,
+    ) -> Option<Record> {
         let paths = self.seen.layout.run(run);
         let log = Part { path: self.below(&paths.log()), sealed: None };
         let held = self.seen.held.contains(&run);
@@ -31,7 +39,7 @@ impl Audit<'_> {
         let record = record::of_log(run, &jsonl::parse(self.content(&log.path).unwrap_or_default()));
         self.check_record(run, told, record.as_ref().map(|record| (record, series.whole)), &lines, live);
         self.check_assignment(run, told, live, record.as_ref());
-        self.check_commands(files, &lines, record.as_ref(), held);
+        self.check_commands(files, &lines, record.as_ref(), held, history);
         let wake = self.below(&paths.wake());
         if self.seen.entries.contains_key(&wake) && !held && !live {
             let what = "the run is over, and nobody listens";
@@ -135,7 +143,14 @@ impl Audit<'_> {
         }
     }
 
-    fn check_commands(&mut self, files: &Files, lines: &[Line<Event>], fold: Option<&Record>, held: bool) {
+    fn check_commands(
+        &mut self,
+        files: &Files,
+        lines: &[Line<Event>],
+        fold: Option<&Record>,
+        held: bool,
+        history: &History,
+    ) {
         let outcome = fold.and_then(|fold| fold.outcome);
         for (number, path) in &files.commands {
             let Some(bytes) = self.content(path) else { continue };
@@ -158,7 +173,9 @@ impl Audit<'_> {
                     matches!(outcome, Outcome::Lost | Outcome::Interrupted)
                 }
             };
-            if unheard && !too_late {
+            // What a daemon passed on that was killed then was refused later, if the run had ended: nobody was promised it.
+            let promised = matches!(order, ToRun::Cancel { .. }) || is_accepted(bytes, history);
+            if unheard && !too_late && promised {
                 let mend = by_hand("its supervisor looks every 30 s; of a run that is over: ask again");
                 self.find(Kind::CommandUnheard, path, "the run's log does not tell that it was read", mend);
             }
@@ -174,4 +191,15 @@ impl Audit<'_> {
             );
         }
     }
+}
+
+/// Whether a line says that a command to a run was accepted.
+fn is_accepted(command: &[u8], history: &History) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Claimed {
+        claim: TaskId,
+    }
+    let claimed = serde_json::from_slice::<Claimed>(command).ok();
+    let answer = claimed.and_then(|Claimed { claim }| history.answers.get(&claim));
+    answer.is_some_and(|(_, line)| matches!(line.event, Accepted { .. }))
 }

@@ -66,7 +66,7 @@ impl Audit<'_> {
             return;
         }
         let live = told.state.live_attempt() == Some(run.attempt);
-        let record = self.check_run(run, files, told, live);
+        let record = self.check_run(run, files, told, live, history);
         match live {
             true if self.is_ours(told) => self.check_live(run, files, told, record.as_ref()),
             true => {}

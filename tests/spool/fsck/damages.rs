@@ -563,6 +563,10 @@ fn of_run_files() -> Vec<Damage> {
             fs::write(in_run(sandbox, &story.done, "commands/0009-note.json"), "{").unwrap();
         }),
         stays("a note that nobody heard", &["command_unheard"], |sandbox, story| {
+            let heard = in_run(sandbox, &story.done, "commands/0001-note.json");
+            fs::copy(heard, in_run(sandbox, &story.done, "commands/0009-note.json")).unwrap();
+        }),
+        permitted("a note that nobody heard and nobody was promised", |sandbox, story| {
             fs::write(
                 in_run(sandbox, &story.done, "commands/0009-note.json"),
                 "{\"type\": \"note\", \"text\": \"x\"}",
