@@ -65,18 +65,24 @@ impl fmt::Debug for Timestamp {
 /// The years that RFC 3339 can tell, 0000 to 9999, in microseconds.
 const TOLD: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
+/// Why a text is no time.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not a time like 2026-11-20T15:04:05Z (RFC 3339)")]
+pub(crate) struct TimestampError(String);
+
 impl FromStr for Timestamp {
-    type Err = chrono::ParseError;
+    type Err = TimestampError;
     /// Reads a time of any zone. One that lies in no year of UTC that can be told is the nearest that does, so that what
     /// was read can be written.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let micros = DateTime::parse_from_rfc3339(text)?.timestamp_micros();
+        let read = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError(text.to_owned()))?;
+        let micros = read.timestamp_micros();
         Ok(Timestamp(micros.clamp(*TOLD.start(), *TOLD.end())))
     }
 }
 
 impl TryFrom<String> for Timestamp {
-    type Error = chrono::ParseError;
+    type Error = TimestampError;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
     }
@@ -224,6 +230,14 @@ mod tests {
             "-026-11-20",
         ] {
             assert!(!is_date(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_told_what_one_is() {
+        for text in ["yesterday", "", "2026-11-20", "2026-11-20 15:04", "2026-13-20T15:04:05Z"] {
+            let told = text.parse::<Timestamp>().unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{text:?} is not a time like 2026-")), "{told}");
         }
     }
 
