@@ -18,7 +18,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 15] = [
+pub(super) const SCENARIOS: [Scenario; 16] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -62,6 +62,17 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
             ("daemon fdatasync", 3),
             ("-> spool/queue/default/done", 1),
             ("checkpoint.json", 1),
+        ],
+    },
+    Scenario {
+        name: "retry",
+        prepare: ready_to_fail_once,
+        arguments: drain,
+        hard: &[
+            ("daemon fdatasync", 3),
+            ("daemon fdatasync", 4),
+            ("supervisor fdatasync", 3),
+            ("task.json", 2),
         ],
     },
     Scenario {
@@ -218,6 +229,19 @@ fn admitted(sandbox: &Sandbox, name: &str, command: &Value) -> String {
 fn ready() -> Sandbox {
     let sandbox = Sandbox::new();
     admitted(&sandbox, "job", &plain_job(&sandbox));
+    go_on(&sandbox);
+    sandbox
+}
+
+/// Its first attempt fails, and the next one, which may come at once, does not.
+fn ready_to_fail_once() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let job = json!({
+        "shell": job(&sandbox, "[ $GITSPOOL_ATTEMPT = 2 ] || exit 3"),
+        "workspace": {"kind": "none"},
+        "retry": {"max": 1, "backoff_seconds": 0},
+    });
+    admitted(&sandbox, "job", &job);
     go_on(&sandbox);
     sandbox
 }

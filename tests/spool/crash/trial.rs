@@ -291,9 +291,13 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
     let mut known = 0;
     for task in submitted.filter_map(|line| line["task"].as_str()) {
         let Some(last) = sandbox.moves(task).pop() else { continue };
-        let run = format!("{task}.1");
-        let (begun, ended) = (count("begin", &run), count("end", &run));
-        known += begun + ended;
+        let attempts = ["attempts", "attempt"].iter().find_map(|key| last["state"][*key].as_u64());
+        let runs = (1..=attempts.unwrap_or(1).max(1)).map(|attempt| format!("{task}.{attempt}"));
+        let runs: Vec<_> = runs.map(|run| (count("begin", &run), count("end", &run))).collect();
+        known += runs.iter().map(|(begun, ended)| begun + ended).sum::<usize>();
+        let (begun, ended) = runs[runs.len() - 1];
+        // What is tried again has failed, and not begun again.
+        let earlier = runs[..runs.len() - 1].iter().all(|(begun, ended)| *begun <= 1 && *ended == 0);
         let outcome = last["state"]["outcome"].as_str().unwrap_or("none");
         let why = last["evidence"]["message"].as_str().unwrap_or_default();
         // For a shortage no run is given up that could begin later.
@@ -309,7 +313,7 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
             "none" => last["state"]["is"] == "held" && begun == 0,
             _ => false,
         };
-        if !right {
+        if !right || !earlier {
             problems
                 .push(format!("{task} began {begun} times, ended {ended} times, and is {}", short(&last)));
         }
