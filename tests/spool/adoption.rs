@@ -218,6 +218,11 @@ impl Scene {
         let ended = self.sandbox.run_log(&self.task).iter().any(|line| line["type"] == "run.ended");
         for process in self.sandbox.processes().iter().filter(is_agent).filter(|_| !ended) {
             signal(process.pid, Signal::KILL);
+            // A launch stage that is dying would still take the order to become the agent.
+            let gone = || matches!(state_of(process.pid), None | Some('Z' | 'X'));
+            if process.run.is_none() {
+                self.sandbox.wait_until("the end of a launch stage", gone);
+            }
         }
     }
 
