@@ -148,11 +148,18 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     exists && !has_ended(pid)
 }
 
-/// Whether `/proc` says that a process has ended; `false` where there is none.
+/// Whether `/proc` says that a process has ended, or does nothing more; `false` where there is none.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before the state may have any character.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| is_over(rest))
+}
+
+/// Reads that from what `/proc/<pid>/stat` has from the state on (proc_pid_stat(5)). A killed process gives up its memory
+/// first, and may then take a while to close its files; without memory (`vsize`, the 23rd field) it runs no more.
+fn is_over(from_state: &str) -> bool {
+    const VSIZE: usize = 23 - 3;
+    from_state.starts_with(['Z', 'X']) || from_state.split_whitespace().nth(VSIZE) == Some("0")
 }
 
 /// Our own program, as this process runs it: still the same when its file has been replaced.
@@ -170,4 +177,19 @@ pub(crate) fn boot() -> String {
 
 fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_given_up_its_memory_is_over_and_a_sleeping_one_is_not() {
+        let line = |state: &str, vsize: &str| {
+            format!("{state} 1 18232 1013 0 -1 4195340 0 0 0 0 1 2 0 0 20 0 1 0 99 {vsize} 700 1844")
+        };
+        assert!(is_over(&line("D", "0")) && is_over(&line("Z", "0")) && is_over(&line("X", "4096")));
+        assert!(!is_over(&line("D", "12288")) && !is_over(&line("S", "12288")) && !is_over(""));
+        assert!(is_alive(std::process::id()));
+    }
 }

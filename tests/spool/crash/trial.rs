@@ -238,12 +238,6 @@ fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
     sandbox.drain();
     sandbox.wait_until("the end of all processes", || sandbox.processes().is_empty());
     let mut found = spool_problems(sandbox);
-    // A daemon leaves alone what a living process writes, and a killed one lives until it has ended, which takes it a moment
-    // beyond giving up its memory. The next daemon removes what that has left.
-    if found.iter().any(|problem| problem.contains(".local/tmp/")) {
-        sandbox.drain();
-        found = spool_problems(sandbox);
-    }
     if scenario::go_on(sandbox) {
         sandbox.drain();
         found.extend(spool_problems(sandbox));
