@@ -10,6 +10,7 @@ use super::{Answer, CliError, Context, print, print_json};
 use crate::agent;
 use crate::audit::{Kind, Severity};
 use crate::clock;
+use crate::command::BYTES_MAX;
 use crate::escape;
 use crate::fsck;
 use crate::git;
@@ -281,13 +282,15 @@ fn check_queues(layout: &Layout, findings: &mut Vec<Finding>) {
         let path = layout.queue_record(&queue);
         let shown = path.display();
         findings.push(
-            match store::read_if_there(&path).map(|bytes| bytes.map(|bytes| queue::parse_settings(&bytes))) {
+            match store::read_if_small(&path, BYTES_MAX)
+                .map(|bytes| bytes.map(|bytes| queue::parse_settings(&bytes)))
+            {
                 Ok(Some(Ok(settings))) => ok(format!("queue {queue} has {} slots", settings.slots)),
                 Ok(Some(Err(refusal))) => fail(format!("{shown}: {refusal}"), "write {\"slots\": 2}, say"),
                 Ok(None) => {
                     warn(format!("{shown} is not there, so the defaults hold"), "the next daemon makes it")
                 }
-                Err(error) => fail(error.to_string(), format!("chmod 600 {shown}")),
+                Err(error) => fail(error.to_string(), format!("write it anew, or chmod 600 {shown}")),
             },
         );
     }

@@ -157,14 +157,7 @@ impl Status {
 
 impl QueueStatus {
     fn look(layout: &Layout, name: Name, live: &[Found]) -> QueueStatus {
-        let path = layout.queue_record(&name);
-        let settings = match store::read_if_there(&path) {
-            Ok(Some(bytes)) => {
-                queue::parse_settings(&bytes).map_err(|refusal| format!("{}: {refusal}", path.display()))
-            }
-            Ok(None) => Ok(queue::Settings::default()),
-            Err(error) => Err(error.to_string()),
-        };
+        let settings = settings(layout, &name);
         let mut counts = [0; 4];
         for found in live.iter().filter(|found| found.queue == name) {
             match found.place {
@@ -205,6 +198,18 @@ impl QueueStatus {
             paused.to_owned(),
             error,
         ]
+    }
+}
+
+/// The settings of a queue, or what is wrong with them.
+pub(super) fn settings(layout: &Layout, queue: &Name) -> Result<queue::Settings, String> {
+    let path = layout.queue_record(queue);
+    match store::read_if_small(&path, command::BYTES_MAX) {
+        Ok(Some(bytes)) => {
+            queue::parse_settings(&bytes).map_err(|refusal| format!("{}: {refusal}", path.display()))
+        }
+        Ok(None) => Ok(queue::Settings::default()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

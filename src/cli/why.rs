@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::find::{self, Found, Place};
-use super::{Answer, CliError, Context, doing, pending, print, print_json, runs};
+use super::{Answer, CliError, Context, doing, pending, print, print_json, runs, status};
 use crate::daemon;
 use crate::layout::Layout;
 use crate::lock;
-use crate::queue::{self, Settings};
+use crate::queue;
 use crate::spec::Spec;
 use crate::store;
 use crate::why::{Around, Reason, reasons};
@@ -102,16 +102,12 @@ fn look_around(layout: &Layout, found: &Found, spec: &Spec) -> Result<Around, Cl
             }
         }
     }
-    let settings = match store::read_if_there(&layout.queue_record(&found.queue))? {
-        Some(bytes) => queue::parse_settings(&bytes).map_err(|refusal| refusal.to_string()),
-        None => Ok(Settings::default()),
-    };
     Ok(Around {
         daemon,
         short: record.and_then(|record| record.short).map(|short| (short.of, short.message)),
         queue: found.queue.clone(),
         paused: store::exists(&layout.paused(&found.queue)),
-        slots: settings.map(|settings| settings.slots),
+        slots: status::settings(layout, &found.queue).map(|settings| settings.slots),
         active: active.map(|other| other.task).collect(),
         before,
         directory,
