@@ -33,7 +33,6 @@ const LOAD: &str = r#"
     program=$1 spool=$2 witness=$3 cut=$4 offset=$5 repository=$6
     cd "$HOME/../outside"
     gitspool() { "$program" --spool "$spool" "$@" 2>/dev/null; }
-    "$program" --spool "$spool" daemon 2>>"$witness/daemon.log" &
     filler=$(seq 6000 | tr '\n' ' ')
     # work NAME NUMBER: what the job of this name does; the witness keeps what was asked for.
     work() {
@@ -105,6 +104,22 @@ const LOAD: &str = r#"
     }
     # Another program on the same disk: its syncs write the journal, and not what we have not synced.
     syncing() { while :; do dd if=/dev/zero of=other bs=512 count=1 conv=fdatasync 2>/dev/null; done; }
+    # One command line, and no sync of others that takes its file along.
+    alone() {
+        n=0
+        while :; do
+            n=$((n + 1)) name=alone-$cut-$n
+            work $name 0
+            task=$(gitspool submit --workspace none --name $name --shell "$text") && echo "$task $name" >> "$witness/submitted"
+            sleep 0.1
+        done
+    }
+    if [ $((cut % 4)) = 1 ]; then
+        alone &
+        : > "$witness/loading-$cut"
+        exec cat >/dev/null
+    fi
+    "$program" --spool "$spool" daemon 2>>"$witness/daemon.log" &
     by_command a & by_command b & by_file mv & by_file cat & cancelling & making &
     if [ $((cut % 2)) = 0 ]; then syncing & fi
     : > "$witness/loading-$cut"

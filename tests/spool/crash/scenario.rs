@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::thread;
 
+use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, entries};
@@ -18,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 16] = [
+pub(super) const SCENARIOS: [Scenario; 17] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -74,6 +76,12 @@ pub(super) const SCENARIOS: [Scenario; 16] = [
             ("supervisor fdatasync", 3),
             ("task.json", 2),
         ],
+    },
+    Scenario {
+        name: "wait for a time",
+        prepare: waiting_till_now,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/ready", 1)],
     },
     Scenario {
         name: "run of a prompt",
@@ -244,6 +252,24 @@ fn ready_to_fail_once() -> Sandbox {
     admitted(&sandbox, "job", &job);
     go_on(&sandbox);
     sandbox
+}
+
+/// Its time has come since it was admitted, and no daemon has seen that.
+fn waiting_till_now() -> Sandbox {
+    const SOON: TimeDelta = TimeDelta::milliseconds(400);
+    loop {
+        let sandbox = Sandbox::new();
+        let mut job = plain_job(&sandbox);
+        let until = Utc::now() + SOON;
+        job["start_at"] = until.to_rfc3339().into();
+        admitted(&sandbox, "job", &job);
+        // On a slow machine the time has come before the task was there.
+        if sandbox.receipt("job.json")["state"]["is"] == "waiting" {
+            go_on(&sandbox);
+            thread::sleep((until - Utc::now()).to_std().unwrap_or_default());
+            return sandbox;
+        }
+    }
 }
 
 fn ready_prompt() -> Sandbox {
