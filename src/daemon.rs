@@ -9,6 +9,7 @@ mod batch;
 mod checkpoint;
 mod dispatch;
 mod hand;
+mod late;
 mod perform;
 mod repeat;
 mod restart;
@@ -114,6 +115,8 @@ struct Daemon {
     unanswered: Vec<Line<Event>>,
     /// Why running tasks are to be cancelled, until their runs are told.
     cancel_reasons: HashMap<TaskId, String>,
+    /// The notes that runs were given and that were answered in the place of their supervisors, by their claims.
+    heard_late: HashMap<TaskId, RunId>,
     checkpointer: Sender<checkpoint::Job>,
     checkpointing: bool,
     /// When it will have been quiet for long enough, if nothing more is decided.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::ToRun;
 use crate::id::{Name, RunId};
 use crate::jsonl::{self, Line, Parsed};
 use crate::outcome::{Evidence, Outcome};
+use crate::redact;
 use crate::time::Timestamp;
 use crate::workspace::{Delivered, Workspace};
 
@@ -239,6 +241,22 @@ fn begin(line: &Line<Event>) -> Option<Record> {
         output_truncated: None,
         last_seq: line.seq,
     })
+}
+
+/// What a run's log says of an order when it is carried out: nothing of a cancel, which is a matter of processes.
+pub(crate) fn words(order: &ToRun) -> Vec<Event> {
+    let ToRun::Note { text, summary, session } = order else { return Vec::new() };
+    let text = text.iter().map(|text| Event::Note { text: said(text) });
+    let summary = summary.iter().map(|text| Event::Summary { text: said(text) });
+    text.chain(summary)
+        .chain(session.iter().map(|session| Event::Session { session: said(session) }))
+        .collect()
+}
+
+/// A text for the log: without secrets of known form, and short enough for a line.
+pub(crate) fn said(text: &str) -> String {
+    const TEXT_BYTES_MAX: usize = 8 * 1024;
+    jsonl::clip(&redact::text(text), TEXT_BYTES_MAX)
 }
 
 /// The commands to a run that were acknowledged and have not ended: number and kind. A kind has the length of a word,

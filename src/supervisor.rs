@@ -29,7 +29,7 @@ use crate::lock::Lock;
 use crate::log::Log;
 use crate::outcome::Evidence;
 use crate::process::{self, Reaped};
-use crate::record::{self, Record};
+use crate::record::{self, Record, said};
 use crate::run::{Effect, Event, Limits, State};
 use crate::store;
 use crate::time::Moment;
@@ -39,7 +39,6 @@ use crate::{cgroup, clock, launch, run};
 pub(crate) use begin::SupervisorError;
 use output::Outputs;
 use places::Stage;
-use tell::said;
 pub(crate) use wake::{Inputs, Wake};
 
 /// The hidden verb.

@@ -311,6 +311,10 @@ impl Daemon {
                 Refusal::new(refusal::Kind::MissingKey, "a note has a text, a summary or a session").at("$")
             );
         }
+        // An earlier daemon gave it to a run, and was killed before it could say so.
+        if let Some(run) = self.heard_late.get(&origin.claim) {
+            return Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")));
+        }
         let hash = digest::sha256_hex(token.as_bytes());
         let attempts =
             self.queues.tasks().filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));

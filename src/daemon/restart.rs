@@ -97,6 +97,7 @@ impl Daemon {
             keys: HashMap::new(),
             unanswered: Vec::new(),
             cancel_reasons: HashMap::new(),
+            heard_late: HashMap::new(),
             checkpointer,
             checkpointing: false,
             quiet_at: now,

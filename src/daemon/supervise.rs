@@ -26,6 +26,7 @@ use crate::task::{self, Next, State};
 
 use super::admit::agent_of;
 use super::batch::Told;
+use super::late::ends_of_open;
 use super::threads::{self, Serving};
 use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN, UPROOTED_LOOKS_MAX};
 
@@ -47,9 +48,10 @@ impl Daemon {
             Duty::Start => self.start(run),
             Duty::Adopt => self.adopt(run),
             Duty::FileAway => {
+                let mut record = record;
                 if !told {
                     // Its supervisor may have been killed between writing the end and syncing it.
-                    self.cut_unfinished(run)?;
+                    record = self.finish_log(run)?;
                     store::sync_file(&self.layout.run(run).log())?;
                 }
                 record.map_or(Ok(()), |record| self.file_away(run, &record))
@@ -161,9 +163,7 @@ impl Daemon {
 
     /// Draws the picture of a run again that has ended since the checkpoint: a power cut may have torn it.
     pub(super) fn draw_record_again(&mut self, run: RunId) -> Result<(), LogError> {
-        self.cut_unfinished(run)?;
-        let log = store::read_if_there(&self.layout.run(run).log())?.unwrap_or_default();
-        match record::of_log(run, &jsonl::parse(&log)) {
+        match self.finish_log(run)? {
             Some(record) if record.outcome.is_some() => {
                 self.draw_record(run, &record)?;
                 // A power cut may have brought it back.
@@ -172,15 +172,6 @@ impl Daemon {
             // Somebody removed it.
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Cuts off what a crash or a power cut left of a last line, of a run that nobody lives any more.
-    fn cut_unfinished(&self, run: RunId) -> Result<(), LogError> {
-        let path = self.layout.run(run).log();
-        if store::exists(&path) {
-            Log::<record::Event>::open(&path, 0)?;
-        }
-        Ok(())
     }
 
     fn start(&mut self, run: RunId) -> Result<(), RunError> {
@@ -334,9 +325,6 @@ impl Daemon {
                 item: self.spec_of(run.task).and_then(|spec| spec.item.clone()),
                 cgroup: None,
             });
-            let open = record::open_commands(&lines).into_iter().map(|(command, kind)| {
-                record::Event::CommandEnded { command, kind, result: "the run ended".to_owned() }
-            });
             let end = record::Event::Ended {
                 outcome,
                 evidence,
@@ -344,7 +332,7 @@ impl Daemon {
                 error: None,
                 output_truncated: None,
             };
-            let events = started.into_iter().chain(open).chain([end]).collect();
+            let events = started.into_iter().chain(ends_of_open(&lines)).chain([end]).collect();
             log.append_with_reserve(&self.layout, clock::now(), events)?;
             // Read anew: where the first line is lost, the others tell also when the run began.
             record = recorded()?;

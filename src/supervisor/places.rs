@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::Supervisor;
 use super::output::Outputs;
-use super::tell::said;
 use crate::agent::{PROMPT_PLACE, Profile, PromptBy};
 use crate::clock;
 use crate::digest;
@@ -20,7 +19,7 @@ use crate::lock;
 use crate::outcome::Evidence;
 use crate::process;
 use crate::prompt;
-use crate::record;
+use crate::record::{self, said};
 use crate::reserve;
 use crate::run::{Event, State};
 use crate::spec::{Output, Work};

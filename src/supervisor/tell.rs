@@ -8,12 +8,12 @@ use crate::layout;
 use crate::log::{Durability, Log, LogError};
 use crate::outcome::Evidence;
 use crate::process::{self, Reaped};
-use crate::record::{self, Level};
+use crate::record::{self, Level, said};
 use crate::reserve;
 use crate::run::{self, Ending, Event, State};
 use crate::spool;
 use crate::store;
-use crate::{cgroup, clock, lock, redact};
+use crate::{cgroup, clock, lock};
 
 use super::wake;
 use super::{Supervisor, SupervisorError};
@@ -131,13 +131,11 @@ impl Supervisor {
     fn obey(&mut self, seq: u64, order: command::ToRun) {
         let kind = order.kind().to_owned();
         let mut events = vec![record::Event::Acknowledged { command: seq, kind: kind.clone() }];
+        events.extend(record::words(&order));
         match order {
             // Ends with the run.
             command::ToRun::Cancel { reason } => self.pending.push_back(Event::CancelAsked { reason }),
-            command::ToRun::Note { text, summary, session } => {
-                events.extend(text.map(|text| record::Event::Note { text: said(&text) }));
-                events.extend(summary.map(|text| record::Event::Summary { text: said(&text) }));
-                events.extend(session.map(|session| record::Event::Session { session: said(&session) }));
+            command::ToRun::Note { .. } => {
                 events.push(record::Event::CommandEnded { command: seq, kind, result: "done".to_owned() });
             }
         }
@@ -258,9 +256,4 @@ impl Supervisor {
         self.draw_record();
         Ok(())
     }
-}
-
-/// A text for the log: without secrets of known form, and short enough for a line.
-pub(super) fn said(text: &str) -> String {
-    jsonl::clip(&redact::text(text), 8 * 1024)
 }

@@ -276,6 +276,48 @@ fn a_torn_last_line_of_a_runs_log_is_cut_when_its_end_is_recorded() {
 }
 
 #[test]
+fn notes_that_a_supervisor_was_killed_over_are_heard_behind_the_end_of_its_run() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let task = begin(&sandbox, 0);
+    sandbox.kill();
+    sandbox.open_gate("gate");
+    sandbox.wait_until("the run's end", || sandbox.supervisors().is_empty());
+    // The first was being answered, the second was not looked at.
+    let run = sandbox.first_run(&task);
+    fs::create_dir_all(run.join("commands")).unwrap();
+    for (number, text) in [(1, "one"), (2, "two")] {
+        let note = json!({"type": "note", "text": text, "claim": uuid::Uuid::now_v7()});
+        fs::write(run.join(format!("commands/000{number}-note.json")), note.to_string()).unwrap();
+    }
+    let seq = sandbox.run_log(&task).last().unwrap()["seq"].as_u64().unwrap() + 1;
+    let heard = json!({
+        "seq": seq, "at": "2026-01-02T03:04:05.000006Z", "type": "command.acknowledged", "command": 1, "kind": "note"
+    });
+    let mut log = File::options().append(true).open(run.join("events.jsonl")).unwrap();
+    log.write_all(format!("{heard}\n{{\"seq\":{},\"at\":\"20", seq + 1).as_bytes()).unwrap();
+    sandbox.drain();
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let told: Vec<(Value, Value)> = sandbox
+        .run_log(&task)
+        .into_iter()
+        .filter(|line| line["seq"].as_u64() >= Some(seq))
+        .map(|line| (line["type"].clone(), line.get("text").unwrap_or(&line["command"]).clone()))
+        .collect();
+    let line = |kind: &str, what: Value| (json!(kind), what);
+    let expected = [
+        line("command.acknowledged", json!(1)),
+        line("note", json!("one")),
+        line("command.ended", json!(1)),
+        line("command.acknowledged", json!(2)),
+        line("note", json!("two")),
+        line("command.ended", json!(2)),
+    ];
+    assert_eq!(told, expected);
+    check(&mut sandbox);
+}
+
+#[test]
 fn run_json_is_drawn_again_when_its_supervisor_was_killed_before_it_did() {
     let mut sandbox = Sandbox::new();
     sandbox.start();
