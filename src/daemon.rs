@@ -9,13 +9,13 @@ mod batch;
 mod checkpoint;
 mod dispatch;
 mod hand;
-mod late;
 mod perform;
 mod repeat;
 mod restart;
 mod short;
 mod supervise;
 mod threads;
+mod to_run;
 mod trouble;
 mod who;
 #[cfg(test)]

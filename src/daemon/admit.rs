@@ -5,20 +5,16 @@ use std::sync::Arc;
 
 use crate::agent;
 use crate::clock;
-use crate::command::{Asked, BYTES_MAX, Command, Note, Submit, ToRun};
-use crate::digest;
+use crate::command::{Asked, BYTES_MAX, Command, Submit};
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
 use crate::git;
-use crate::id::{Name, RunId, TaskId};
+use crate::id::{Name, TaskId};
 use crate::input::Failure;
-use crate::jsonl::{self, Line};
-use crate::layout::{self, ENDED_FOLDERS};
-use crate::lock;
+use crate::jsonl;
+use crate::layout::ENDED_FOLDERS;
 use crate::queue::Live;
-use crate::record;
 use crate::refusal::{self, Refusal};
 use crate::spec::Spec;
-use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
 use crate::texts;
@@ -303,89 +299,7 @@ impl Daemon {
         }
     }
 
-    /// Passes an agent's word on to the run whose secret it knows.
-    fn note(&mut self, origin: &Origin, note: Note) -> Result<Event, Refusal> {
-        let Note { token, text, summary, session } = note;
-        if text.is_none() && summary.is_none() && session.is_none() {
-            return Err(
-                Refusal::new(refusal::Kind::MissingKey, "a note has a text, a summary or a session").at("$")
-            );
-        }
-        // An earlier daemon gave it to a run, and was killed before it could say so.
-        if let Some(run) = self.heard_late.get(&origin.claim) {
-            return Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")));
-        }
-        let hash = digest::sha256_hex(token.as_bytes());
-        let attempts =
-            self.queues.tasks().filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));
-        let runs: Vec<RunId> = attempts.map(|(task, attempt)| RunId { task, attempt }).collect();
-        let Some(run) = runs.into_iter().find(|run| self.token_hash(*run).as_ref() == Some(&hash)) else {
-            let refusal =
-                Refusal::new(refusal::Kind::NotPermitted, "no live run has this token").at("$.token");
-            return Err(refusal.hint("a run's token is in its environment, and ends with the run"));
-        };
-        let unreadable = |error: StoreError| unreadable(&error);
-        let passed_on = self.pass_on(run, origin, &ToRun::Note { text, summary, session });
-        self.note_trouble(passed_on.as_ref().err());
-        let number = passed_on.map_err(unreadable)?;
-        if self.is_unheard(run, number).map_err(unreadable)? {
-            store::remove(&self.layout.run(run).command(number, "note")).map_err(unreadable)?;
-            return Err(Refusal::new(refusal::Kind::NotPermitted, format!("run {run} has just ended"))
-                .at("$.token")
-                .hint("an agent's last word is heard for certain if it waits for the receipt: `gitspool note --confirm`"));
-        }
-        Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")))
-    }
-
-    /// The hash of the secret of a run that goes on.
-    fn token_hash(&self, run: RunId) -> Option<String> {
-        let bytes = store::read_if_there(&self.layout.run(run).log()).ok()??;
-        let record = record::fold(&jsonl::parse(&bytes).lines)?;
-        record.outcome.is_none().then_some(record.token_sha256)
-    }
-
-    /// Whether a run has ended without a look at its command of that number: a supervisor looks for the last time when it
-    /// has recorded the end, and gives up its lock then.
-    fn is_unheard(&self, run: RunId, number: u64) -> Result<bool, StoreError> {
-        let paths = self.layout.run(run);
-        if lock::is_held(&paths.lock())? {
-            let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
-            let has_ended = |line: &Line<record::Event>| matches!(line.event, record::Event::Ended { .. });
-            if !jsonl::parse(&bytes).lines.iter().any(has_ended) {
-                return Ok(false);
-            }
-            // It may have looked for the last time already: it gives up its lock in a moment, and then its log tells.
-            drop(lock::wait_exclusive(&paths.lock())?);
-        }
-        let bytes = store::read_if_there(&paths.log())?.unwrap_or_default();
-        let heard = |event: &record::Event| matches!(event, record::Event::Acknowledged { command, .. } if *command == number);
-        Ok(!jsonl::parse(&bytes).lines.iter().any(|line| heard(&line.event)))
-    }
-
-    /// Puts a command into a run's directory, durably and once for each claim; tells its number there.
-    pub(super) fn pass_on(&mut self, run: RunId, origin: &Origin, order: &ToRun) -> Result<u64, StoreError> {
-        let paths = self.layout.run(run);
-        store::make_dirs_below(self.layout.root(), &paths.commands())?;
-        let names = store::names(&paths.commands())?;
-        let mut last = 0;
-        for name in names {
-            let number = layout::parse_command_name(&name).unwrap_or(0);
-            last = last.max(number);
-            let there = store::read(&paths.commands().join(&name))?;
-            let there: serde_json::Value = serde_json::from_slice(&there).unwrap_or_default();
-            if there["claim"].as_str() == Some(&origin.claim.to_string()) {
-                return Ok(number);
-            }
-        }
-        let mut value = serde_json::to_value(order).expect("because a command has string keys");
-        value["claim"] = origin.claim.to_string().into();
-        value["at"] = clock::now().to_string().into();
-        store::replace(&self.layout, &paths.command(last + 1, order.kind()), &spool::pretty(&value))?;
-        store::poke(&paths.wake());
-        Ok(last + 1)
-    }
-
-    fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {
+    pub(super) fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {
         let (command, kind, note) = (origin.clone(), kind.to_owned(), note.to_owned());
         Event::Accepted { command, kind, task, note, repeats: None }
     }

@@ -26,8 +26,8 @@ use crate::task::{self, Next, State};
 
 use super::admit::agent_of;
 use super::batch::Told;
-use super::late::ends_of_open;
 use super::threads::{self, Serving};
+use super::to_run::ends_of_open;
 use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN, UPROOTED_LOOKS_MAX};
 
 /// How much is kept of why a run could not be begun.

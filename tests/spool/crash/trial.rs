@@ -192,18 +192,26 @@ pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
     {
         problems.push("an agent before its run's first line is on disk".to_owned());
     }
-    let synced = |end: &str| {
-        let is_about = |call: &Call| call.role == Role::Supervisor && call.description.ends_with(end);
-        seen.calls.iter().position(|call| call.is_synced() && is_about(call))
-    };
-    let first_line = seen.calls.iter().position(|call| {
-        call.name == "write" && call.role == Role::Supervisor && call.description.ends_with("/events.jsonl")
-    });
-    for needed in ["/task.json", "runs/DATE/ID.1", "runs/DATE"] {
-        if let Some(line) = first_line
-            && synced(needed).is_none_or(|sync| sync > line)
-        {
-            problems.push(format!("a run's first line before {needed} is on disk"));
+    problems.extend(begin_problems(seen));
+    problems
+}
+
+/// What a run is about, and its folder, are on disk before its first line is written.
+fn begin_problems(seen: &Seen) -> Vec<String> {
+    let of_supervisors = seen.calls.iter().enumerate().filter(|(_, call)| call.role == Role::Supervisor);
+    let mut first_lines: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, call) in of_supervisors.clone().filter(|(_, call)| call.name == "write") {
+        let folder = call.description.strip_suffix("/events.jsonl").and_then(|of| of.rsplit(' ').next());
+        folder.map(|folder| first_lines.entry(folder).or_insert(at));
+    }
+    let mut problems = Vec::new();
+    for (folder, line) in first_lines {
+        let record = format!("{folder}/task.json");
+        let date = folder.rsplit_once('/').map_or("", |(date, _)| date);
+        for needed in [&record, folder, date] {
+            let synced = |call: &Call| call.is_synced() && call.description.ends_with(&format!(" {needed}"));
+            let is_early = of_supervisors.clone().any(|(at, call)| at < line && synced(call));
+            problems.extend((!is_early).then(|| format!("a run's first line before {needed} is on disk")));
         }
     }
     problems
