@@ -17,12 +17,15 @@ mod supervise;
 mod threads;
 mod to_run;
 mod trouble;
+mod upkeep;
 mod who;
 #[cfg(test)]
 mod simulation;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -51,6 +54,8 @@ pub(crate) use who::{DaemonRecord, Short, daemon_record};
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
+/// How many jobs wait for the upkeep's thread; what does not fit comes again.
+const UPKEEP_JOBS_MAX: usize = 4;
 /// How many inputs one batch takes.
 const BATCH_MAX: usize = 512;
 /// How often the queues' folders are looked through without a hint.
@@ -70,6 +75,12 @@ const FALSE_STARTS_MAX: u32 = 5;
 const UPROOTED_LOOKS_MAX: u32 = 60;
 /// How large the log grows before it is sealed.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The threads that work for the deciding one, by what they are given.
+struct Workers {
+    checkpointer: Sender<checkpoint::Job>,
+    upkeep: Sender<upkeep::Job>,
+}
 
 struct Daemon {
     spool: Spool,
@@ -119,6 +130,9 @@ struct Daemon {
     heard_late: HashMap<TaskId, RunId>,
     checkpointer: Sender<checkpoint::Job>,
     checkpointing: bool,
+    upkeep: Sender<upkeep::Job>,
+    /// The day for which it has been asked.
+    upkeep_day: Option<Date>,
     /// When it will have been quiet for long enough, if nothing more is decided.
     quiet_at: Moment,
     /// Lets only cancels in while there is a shortage.
@@ -175,22 +189,31 @@ fn work(spool: Spool, host: Name, drain: bool) -> Result<(), DaemonError> {
     let (look_at_queues, queue_hints) = bounded(1);
     let watch = Watch::new(layout.inbox(), look_at_inbox.clone(), look_at_queues)?;
     let (checkpointer, jobs) = bounded(1);
+    let (upkeep, upkeep_jobs) = bounded(UPKEEP_JOBS_MAX);
     let settle = Duration::from_millis(spool.settings.settle_ms);
 
     // First of all: a daemon that is asked to end while it starts ends in order.
     let _signals = threads::signals(inputs.clone())?;
     let (mut daemon, claimed) =
-        Daemon::restart(spool, host, inputs.clone(), look_at_inbox, checkpointer, watch)?;
+        Daemon::restart(spool, host, inputs.clone(), look_at_inbox, Workers { checkpointer, upkeep }, watch)?;
     let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone(), daemon.gate.clone());
     let checkpoint = threads::named("checkpoint", {
         let (layout, inputs) = (layout.clone(), inputs);
         move || checkpoint::run(&layout, &jobs, &inputs)
+    })?;
+    let ending = Arc::new(AtomicBool::new(false));
+    let upkeep = threads::named("upkeep", {
+        let (layout, host, ending) = (layout.clone(), daemon.host.clone(), ending.clone());
+        move || upkeep::run(&layout, &host, &upkeep_jobs, &ending)
     })?;
     let _inbox = threads::named("inbox", move || inbox.run(&inbox_hints))?;
     tracing::info!("watching {}", layout.inbox().display());
     daemon.live(&input, &queue_hints, drain)?;
     // The last checkpoint is written before the spool is given up: what a user does from now on is a user's doing.
     drop((daemon, input));
+    ending.store(true, Ordering::Relaxed);
+    // It stops behind what it has in hand, and panics for nothing that is not told.
+    let _ = upkeep.join();
     checkpoint
         .join()
         .map_err(|_| DaemonError::Stopped("the last checkpoint was not written".to_owned()))??;

@@ -1,7 +1,15 @@
-//! The spool's log as a series of files: sealed segments, then `now.jsonl`.
+//! The spool's log as a series of files: sealed segments, some of them compressed, then `now.jsonl`.
+//!
+//! The one place that reads segments. A segment may lie there plain, compressed, or both for a moment: the plain one
+//! counts then.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 
 use crate::event::Event;
 use crate::id::Name;
@@ -9,16 +17,82 @@ use crate::jsonl::{self, Line};
 use crate::layout::{self, Layout};
 use crate::store::{self, StoreError};
 
+/// What no segment is longer than: a file that says so is none of ours, and would fill the memory.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
 /// The sealed segments of a host, the oldest first, each with the number of its last line.
 pub(crate) fn segments(layout: &Layout, host: &Name) -> Result<Vec<(u64, PathBuf)>, StoreError> {
     let folder = layout.events_of(host);
-    let names = store::names(&folder)?;
-    let mut segments: Vec<(u64, PathBuf)> = names
-        .iter()
-        .filter_map(|name| Some((layout::parse_segment_name(name)?, folder.join(name))))
-        .collect();
-    segments.sort();
-    Ok(segments)
+    // Twice: one that is being compressed may be missed once, since it has its new name before it loses the old one.
+    let names: BTreeSet<String> =
+        [store::names(&folder)?, store::names(&folder)?].concat().into_iter().collect();
+    let mut segments = BTreeMap::new();
+    for name in names {
+        let Some(last) = layout::parse_segment_name(&name) else { continue };
+        if layout::is_compressed_name(&name) {
+            segments.entry(last).or_insert(folder.join(&name));
+        } else {
+            segments.insert(last, folder.join(&name));
+        }
+    }
+    Ok(segments.into_iter().collect())
+}
+
+/// Reads a segment, or the file that grows. One that was compressed or removed since it was listed is found, or is not there.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let is_compressed = |path: &Path| path.to_str().is_some_and(layout::is_compressed_name);
+    if is_compressed(path) {
+        let Some(bytes) = store::read_if_there(path)? else { return Ok(None) };
+        return store::at("uncompress", path, decompress(&bytes)).map(Some);
+    }
+    match store::read_if_there(path)? {
+        Some(bytes) => Ok(Some(bytes)),
+        None if layout::parse_segment_name(&path.to_string_lossy()).is_some() => {
+            read(&layout::compressed(path))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Compresses the sealed segments whose last lines are older than `day`; tells how many. Each has its new name, durably,
+/// before it loses the old one. Whoever is killed in between leaves both, and the next time it is done again.
+pub(crate) fn compress_older(
+    layout: &Layout,
+    host: &Name,
+    day: &str,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<u32, StoreError> {
+    let mut done = 0;
+    for (_, path) in segments(layout, host)?.into_iter().take_while(|_| goes_on()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_old = layout::parse_segment_day(&name).is_some_and(|of| of < day);
+        if !is_old || layout::is_compressed_name(&name) {
+            continue;
+        }
+        let Some(bytes) = store::read_if_there(&path)? else { continue };
+        let target = layout::compressed(&path);
+        let compressed = store::at("compress", &path, compress(&bytes))?;
+        store::replace(layout, &target, &compressed)?;
+        // What cannot be read back is no copy.
+        if read(&target)?.as_ref() == Some(&bytes) {
+            store::remove(&path)?;
+            store::sync_parent(&path)?;
+            done += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn decompress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(bytes).take(SEGMENT_BYTES_MAX).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 /// All lines of a host's log with a number above `after`.
@@ -26,7 +100,7 @@ pub(crate) fn lines_after(layout: &Layout, host: &Name, after: u64) -> Result<Ve
     let sealed = segments(layout, host)?.into_iter().filter(|(last, _)| *last > after).map(|(_, path)| path);
     let mut lines = Vec::new();
     for path in sealed.chain([layout.now(host)]) {
-        let bytes = store::read_if_there(&path)?.unwrap_or_default();
+        let bytes = read(&path)?.unwrap_or_default();
         lines.extend(jsonl::parse_where::<Event>(&bytes, |seq| seq > after).lines);
     }
     Ok(lines)
@@ -50,8 +124,111 @@ pub(crate) fn lines_at(
     }
     let mut lines = Vec::new();
     for path in files {
-        let bytes = store::read_if_there(&path)?.unwrap_or_default();
+        let bytes = read(&path)?.unwrap_or_default();
         lines.extend(jsonl::parse_where::<Event>(&bytes, |seq| seqs.contains(&seq)).lines);
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test damages segments as a crash would")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_reads_back(bytes in proptest::collection::vec(any::<u8>(), 0..5000), times in 0_usize..40) {
+            let bytes = bytes.repeat(times);
+            prop_assert_eq!(decompress(&compress(&bytes).unwrap()).unwrap(), bytes);
+        }
+
+        #[test]
+        fn what_is_no_segment_is_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500), cut in 0_usize..60) {
+            let _ = decompress(&bytes);
+            let whole = compress(&bytes).unwrap();
+            let cut = cut.min(whole.len() - 1).max(1);
+            prop_assert!(decompress(&whole[..whole.len() - cut]).is_err());
+        }
+    }
+
+    struct Folder {
+        _folder: tempfile::TempDir,
+        layout: Layout,
+        host: Name,
+    }
+
+    /// A host's log with two old segments and a new one.
+    fn folder() -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        let host: Name = "vm".parse().unwrap();
+        layout
+            .folders()
+            .iter()
+            .chain([&layout.events_of(&host)])
+            .for_each(|folder| store::make_dir(folder).unwrap());
+        for (day, last) in [("2023-06-29", 2), ("2023-06-30", 4), ("2023-07-01", 6)] {
+            let line = |seq: u64| {
+                format!(
+                    "{{\"seq\":{seq},\"at\":\"{day}T00:00:00.000000Z\",\"type\":\"daemon.stopped\",\"pid\":1}}\n"
+                )
+            };
+            let path = layout.events_of(&host).join(format!("{day}-{last:012}.jsonl"));
+            std::fs::write(path, line(last - 1) + &line(last)).unwrap();
+        }
+        Folder { _folder: folder, layout, host }
+    }
+
+    impl Folder {
+        fn seqs(&self) -> Vec<u64> {
+            lines_after(&self.layout, &self.host, 0).unwrap().iter().map(|line| line.seq).collect()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let mut names = store::names(&self.layout.events_of(&self.host)).unwrap();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn old_segments_are_compressed_and_read_as_before() {
+        let folder = folder();
+        assert_eq!(compress_older(&folder.layout, &folder.host, "2023-07-01", &|| true).unwrap(), 2);
+        let names = [
+            "2023-06-29-000000000002.jsonl.gz",
+            "2023-06-30-000000000004.jsonl.gz",
+            "2023-07-01-000000000006.jsonl",
+        ];
+        assert_eq!(folder.names(), names);
+        assert_eq!(folder.seqs(), [1, 2, 3, 4, 5, 6]);
+        let at: Vec<u64> = lines_at(&folder.layout, &folder.host, &[2, 5].into())
+            .unwrap()
+            .iter()
+            .map(|line| line.seq)
+            .collect();
+        assert_eq!(at, [2, 5]);
+        assert_eq!(compress_older(&folder.layout, &folder.host, "2023-07-01", &|| true).unwrap(), 0);
+        // One that was listed before it was compressed.
+        let before = folder.layout.events_of(&folder.host).join("2023-06-29-000000000002.jsonl");
+        assert!(read(&before).unwrap().is_some_and(|bytes| !bytes.is_empty()));
+    }
+
+    #[test]
+    fn where_both_are_there_the_plain_one_counts_whatever_the_other_says() {
+        let folder = folder();
+        let plain = folder.layout.events_of(&folder.host).join("2023-06-29-000000000002.jsonl");
+        for other in [
+            b"torn".to_vec(),
+            compress(b"other").unwrap(),
+            compress(&std::fs::read(&plain).unwrap()).unwrap(),
+        ] {
+            std::fs::write(layout::compressed(&plain), other).unwrap();
+            assert_eq!(folder.seqs(), [1, 2, 3, 4, 5, 6]);
+        }
+        std::fs::write(layout::compressed(&plain), b"torn").unwrap();
+        assert_eq!(compress_older(&folder.layout, &folder.host, "2023-06-30", &|| true).unwrap(), 1);
+        assert_eq!(folder.seqs(), [1, 2, 3, 4, 5, 6]);
+    }
 }

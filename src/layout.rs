@@ -2,6 +2,7 @@
 //!
 //! `spool-layout.md` is the specification of what lies at each; a test holds the two together.
 
+mod local;
 mod names;
 mod place;
 mod run;
@@ -12,9 +13,10 @@ use std::path::{Path, PathBuf};
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::Date;
 
+pub(crate) use local::compressed;
 pub(crate) use names::{
-    is_name_of_why, parse_aside_name, parse_claim_name, parse_command_name, parse_queued_name,
-    parse_segment_name, parse_task_name, parse_why_name,
+    is_compressed_name, is_name_of_why, parse_aside_name, parse_claim_name, parse_command_name,
+    parse_queued_name, parse_segment_day, parse_segment_name, parse_task_name, parse_why_name,
 };
 pub(crate) use place::{InRun, Place, TaskFolder, place_of};
 pub(crate) use run::RunLayout;
@@ -60,6 +62,7 @@ const NAMES: &[&str] = &[
     AGENTS,
     EVENTS,
     NOW,
+    COMPRESSED_SUFFIX,
     TEXTS,
     KEYS,
     LOCAL,
@@ -113,6 +116,7 @@ const SUPERVISOR_ERROR: &str = "supervisor.error";
 const AGENTS: &str = "agents";
 const EVENTS: &str = "events";
 const NOW: &str = "now.jsonl";
+const COMPRESSED_SUFFIX: &str = ".gz";
 const TEXTS: &str = "texts";
 const KEYS: &str = "keys";
 const LOCAL: &str = ".local";
@@ -322,51 +326,6 @@ impl Layout {
     /// The file of a used key, by the digest of it and its scope; in 256 folders, so that none grows large.
     pub(crate) fn key(&self, sha256: &str) -> PathBuf {
         self.keys().join(&sha256[..2]).join(format!("{sha256}.json"))
-    }
-
-    pub(crate) fn local(&self) -> PathBuf {
-        self.root.join(LOCAL)
-    }
-
-    pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.local().join(CHECKPOINT)
-    }
-
-    pub(crate) fn tmp(&self) -> PathBuf {
-        self.local().join(TMP)
-    }
-
-    /// A file that process `pid` writes before it gets its name.
-    pub(crate) fn aside(&self, pid: u32, secret: &str) -> PathBuf {
-        self.tmp().join(format!("{pid}-{secret}"))
-    }
-
-    /// The private folder into which a command file is renamed when it is taken.
-    pub(crate) fn claimed(&self) -> PathBuf {
-        self.local().join(CLAIMED)
-    }
-
-    /// A claimed command file: the claim's id, and the name under which it was dropped.
-    pub(crate) fn claim(&self, claim: TaskId, name: &str) -> PathBuf {
-        self.claimed().join(format!("{claim}.{name}"))
-    }
-
-    /// The folder of what the repair of that id changed: the originals, at the paths that they had.
-    pub(crate) fn mended(&self, repair: TaskId) -> PathBuf {
-        self.local().join(MENDED).join(repair.to_string())
-    }
-
-    /// Room that is kept ready, see `reserve`.
-    pub(crate) fn reserve(&self) -> PathBuf {
-        self.local().join(RESERVE)
-    }
-
-    pub(crate) fn reserved(&self, number: u32) -> PathBuf {
-        self.reserve().join(format!("{number:02}"))
-    }
-
-    pub(crate) fn daemon_record(&self) -> PathBuf {
-        self.local().join(DAEMON_RECORD)
     }
 
     /// The file that keeps git from removing an empty folder.

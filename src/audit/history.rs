@@ -56,10 +56,17 @@ impl Audit<'_> {
     pub(super) fn read_history(&mut self) -> History {
         let mut series: BTreeMap<Name, Vec<Part>> = BTreeMap::new();
         for path in self.seen.entries.keys() {
-            if let Some(Place::Log { host, sealed }) = place_of(path) {
-                series.entry(host).or_default().push(Part { path: path.clone(), sealed });
+            match place_of(path) {
+                Some(Place::Log { host, sealed }) => {
+                    series.entry(host).or_default().push(Part { path: path.clone(), sealed });
+                }
+                Some(Place::Compressed { host, last }) if self.is_only_copy(path) => {
+                    series.entry(host).or_default().push(Part { path: path.clone(), sealed: Some(last) });
+                }
+                Some(_) | None => {}
             }
         }
+        self.check_copies();
         let mut history = History { whole: true, ..History::default() };
         for (host, mut parts) in series {
             // The one that grows has no number and comes last.
@@ -77,6 +84,25 @@ impl Audit<'_> {
         history.whole &= self.seen.host.is_none() || !self.checkpoint.as_ref().is_some_and(lost);
         self.check_texts(&mut history);
         history
+    }
+
+    /// Whether a compressed segment is all that there is of it: where the plain one is there too, that counts.
+    pub(super) fn is_only_copy(&self, compressed: &str) -> bool {
+        !self.seen.entries.contains_key(plain_of(compressed))
+    }
+
+    /// Compares the compressed segments with the plain ones that lie beside them.
+    fn check_copies(&mut self) {
+        for path in self.seen.entries.keys() {
+            if !matches!(place_of(path), Some(Place::Compressed { .. })) || self.is_only_copy(path) {
+                continue;
+            }
+            let plain = self.content(plain_of(path));
+            if plain.is_some() && self.content(path) != plain {
+                let what = "it is not what the segment beside it says, which counts";
+                self.find(Kind::SegmentDiffers, path, what, self.unless_checkpointed());
+            }
+        }
     }
 
     fn fold(&mut self, history: &mut History, host: &Name, path: &str, line: Line<Event>, ours: bool) {
@@ -207,6 +233,11 @@ impl Audit<'_> {
             }
         }
     }
+}
+
+/// The path of a segment when it is not compressed.
+fn plain_of(compressed: &str) -> &str {
+    compressed.rsplit_once('.').map_or(compressed, |(plain, _)| plain)
 }
 
 fn text_name(path: &str) -> Option<String> {

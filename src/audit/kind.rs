@@ -67,6 +67,7 @@ kinds! {
     }
     Should {
         LineUnfinished
+        SegmentDiffers
         TextUnnamed
         CheckpointUnreadable
         DaemonGone

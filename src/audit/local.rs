@@ -45,8 +45,8 @@ impl Audit<'_> {
         }
     }
 
-    /// A daemon that runs replaces it; without one the next start goes through the whole log instead.
-    fn unless_checkpointed(&self) -> Mend {
+    /// A daemon that runs replaces it; without one it is not missed: the next start goes through the whole log instead.
+    pub(super) fn unless_checkpointed(&self) -> Mend {
         if self.seen.daemon { Mend::Daemon } else { Mend::Remove }
     }
 

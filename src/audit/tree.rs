@@ -21,7 +21,9 @@ impl Audit<'_> {
                 let what = format!("a {} does not belong here", word(*sort));
                 self.find(Kind::WrongSort, path, what, by_hand("see what it is; move it out of the spool"));
             }
-            if let Some(Err(error)) = self.seen.contents.get(path) {
+            // Of one whose segment is there as well, that is told.
+            let counts = !matches!(place, Place::Compressed { .. }) || self.is_only_copy(path);
+            if let Some(Err(error)) = self.seen.contents.get(path).filter(|_| counts) {
                 self.find(
                     Kind::Unreadable,
                     path,
@@ -85,6 +87,7 @@ fn fits(place: &Place, sort: Sort) -> bool {
         | Place::Checkpoint
         | Place::Daemon
         | Place::Log { .. }
+        | Place::Compressed { .. }
         | Place::Text { .. }
         | Place::Key { .. }
         | Place::InRun {

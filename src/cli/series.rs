@@ -97,7 +97,7 @@ impl Series {
                 Err(error) => return Ok(store::at("open", &path, Err(error))?),
             };
             for sealed in self.log.sealed(self.after)? {
-                let bytes = store::read(&sealed)?;
+                let bytes = history::read(&sealed)?.unwrap_or_default();
                 for line in bytes.split(|byte| *byte == b'\n') {
                     if give(&mut self.after, line, take)? == Go::Stop {
                         // What was not given is read again from the start.

@@ -64,6 +64,7 @@ impl Daemon {
             }
         }
         self.look_at_room();
+        self.look_at_day();
         let end = clock::monotonic();
         self.looked_for = begin.until(end);
         self.look_at = end + RESCAN_EVERY;

@@ -35,7 +35,7 @@ use crate::watch::Watch;
 use super::batch::Decision;
 use super::checkpoint;
 use super::perform::folder_of;
-use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, daemon_record};
+use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, Workers, daemon_record};
 
 /// A task as the checkpoint and the log after it tell it.
 struct Known {
@@ -53,7 +53,7 @@ impl Daemon {
         host: Name,
         inputs: Sender<Input>,
         look_at_inbox: Sender<()>,
-        checkpointer: Sender<checkpoint::Job>,
+        workers: Workers,
         watch: Watch,
     ) -> Result<(Daemon, Vec<Origin>), DaemonError> {
         let layout = spool.layout.clone();
@@ -98,8 +98,10 @@ impl Daemon {
             unanswered: Vec::new(),
             cancel_reasons: HashMap::new(),
             heard_late: HashMap::new(),
-            checkpointer,
+            checkpointer: workers.checkpointer,
             checkpointing: false,
+            upkeep: workers.upkeep,
+            upkeep_day: None,
             quiet_at: now,
             gate: Gate::default(),
             postponed: Vec::new(),

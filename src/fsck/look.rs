@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use crate::audit::{Seen, Sort};
 use crate::digest;
+use crate::history;
 use crate::layout::{self, InRun, Layout, Place, place_of};
 use crate::lock;
 use crate::process;
@@ -145,6 +146,11 @@ fn look_at(path: &str, there: &Path, place: Place, seen: &mut Seen) {
         }
         Place::InRun { file: InRun::Wake, .. } => return,
         Place::Refused { name, .. } if layout::parse_why_name(name).is_none() => return,
+        Place::Compressed { .. } => {
+            let content = history::read(there).map(Option::unwrap_or_default);
+            seen.contents.insert(path.to_owned(), content.map_err(|error| error.to_string()));
+            return;
+        }
         Place::Log { .. } | Place::Text { .. } | Place::InRun { file: InRun::Log, .. } => u64::MAX,
         Place::Receipt { .. }
         | Place::Refused { .. }

@@ -1,8 +1,9 @@
 //! The names of files, read back: each function is the counterpart of a path that `layout` joins.
 
-use super::WHY_SUFFIX;
+use super::{COMPRESSED_SUFFIX, WHY_SUFFIX};
 use crate::id::{Rank, TaskId};
 use crate::jsonl::SEQ_MAX;
+use crate::time::is_date;
 
 /// Whether a refused file of this name would lie where another's reason does.
 pub(crate) fn is_name_of_why(name: &str) -> bool {
@@ -50,9 +51,21 @@ pub(crate) fn parse_claim_name(name: &str) -> Option<(TaskId, &str)> {
     Some((claim.parse().ok()?, dropped.strip_prefix('.')?))
 }
 
-/// Reads the name of a sealed segment: the number of its last line.
+/// Reads the name of a sealed segment, compressed or not: the number of its last line.
 pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
-    parse_seq(name.strip_suffix(".jsonl")?.rsplit_once('-')?.1)
+    let plain = name.strip_suffix(COMPRESSED_SUFFIX).unwrap_or(name);
+    parse_seq(plain.strip_suffix(".jsonl")?.rsplit_once('-')?.1)
+}
+
+/// Reads the name of a sealed segment: the day of its last line.
+pub(crate) fn parse_segment_day(name: &str) -> Option<&str> {
+    parse_segment_name(name)?;
+    name.get(..10).filter(|day| is_date(day))
+}
+
+/// Whether a segment of this name is compressed.
+pub(crate) fn is_compressed_name(name: &str) -> bool {
+    name.ends_with(COMPRESSED_SUFFIX)
 }
 
 /// Reads the name of a command to a run: its number.

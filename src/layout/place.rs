@@ -1,10 +1,11 @@
 //! What may lie where in a spool: every path that `layout` joins, read back. What has no place here is unexplained.
 
 use super::{
-    ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, DAEMON_RECORD, ENDED_FOLDERS, EVENTS, HELD, INBOX, KEEP,
-    KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT, QUEUE, QUEUE_RECORD, READY,
-    RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR,
-    STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAITING, WAKE, names,
+    ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, COMPRESSED_SUFFIX, DAEMON_RECORD, ENDED_FOLDERS, EVENTS,
+    HELD, INBOX, KEEP, KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT, QUEUE,
+    QUEUE_RECORD, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT,
+    SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAITING,
+    WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -48,6 +49,11 @@ pub(crate) enum Place {
     Log {
         host: Name,
         sealed: Option<u64>,
+    },
+    /// A sealed segment of a host's log, compressed.
+    Compressed {
+        host: Name,
+        last: u64,
     },
     Text {
         sha256: String,
@@ -186,9 +192,13 @@ fn log(host: Name, name: &str) -> Option<Place> {
     if name == NOW {
         return Some(Place::Log { host, sealed: None });
     }
-    let (date, number) = (name.get(..10)?, name.get(10..)?.strip_prefix('-')?.strip_suffix(".jsonl")?);
+    let plain = name.strip_suffix(COMPRESSED_SUFFIX).unwrap_or(name);
+    let (date, number) = (plain.get(..10)?, plain.get(10..)?.strip_prefix('-')?.strip_suffix(".jsonl")?);
     let last = names::parse_segment_name(name).filter(|_| is_date(date) && number.len() >= 12)?;
-    Some(Place::Log { host, sealed: Some(last) })
+    Some(match names::is_compressed_name(name) {
+        true => Place::Compressed { host, last },
+        false => Place::Log { host, sealed: Some(last) },
+    })
 }
 
 fn text(name: &str) -> Option<Place> {
@@ -334,7 +344,12 @@ mod tests {
             in_queue(TaskFolder::Active(host.clone()))
         );
         assert_eq!(placed(layout.now(&host)), Place::Log { host: host.clone(), sealed: None });
-        assert_eq!(placed(layout.segment(&host, &task.date(), 7)), Place::Log { host, sealed: Some(7) });
+        let segment = layout.segment(&host, &task.date(), 7);
+        assert_eq!(
+            placed(crate::layout::compressed(&segment)),
+            Place::Compressed { host: host.clone(), last: 7 }
+        );
+        assert_eq!(placed(segment), Place::Log { host, sealed: Some(7) });
         assert_eq!(placed(layout.run(run).record()), Place::InRun { run, file: InRun::Record });
         assert_eq!(
             placed(layout.run(run).command(12, "note")),

@@ -79,7 +79,7 @@ fn a_run_whose_end_cannot_be_synced_gets_a_new_log_that_can() {
 }
 
 #[test]
-fn the_log_of_an_earlier_day_is_sealed_and_its_numbers_go_on() {
+fn the_log_of_an_earlier_day_is_sealed_and_compressed_and_its_numbers_go_on() {
     let mut sandbox = Sandbox::new();
     sandbox.start();
     sandbox.carry_out("one", &json!({"run": ["true"], "workspace": {"kind": "none"}}));
@@ -96,7 +96,15 @@ fn the_log_of_an_earlier_day_is_sealed_and_its_numbers_go_on() {
     sandbox.start();
     sandbox.carry_out("two", &json!({"run": ["true"], "workspace": {"kind": "none"}}));
     let sealed = folder.join(format!("2023-06-30-{:012}.jsonl", before.len()));
-    assert!(sealed.is_file(), "{}", sealed.display());
+    let compressed = folder.join(format!("2023-06-30-{:012}.jsonl.gz", before.len()));
+    sandbox.wait_until("compression", || compressed.is_file() && !sealed.exists());
+    assert_eq!(sandbox.sh("zcat $1", &compressed), text.replace(&at[..10], "2023-06-30"));
+    let events = sandbox.run(sandbox.gitspool(&["events"]));
+    assert_eq!(events.lines().count(), sandbox.log().len());
+    // Without a checkpoint the next daemon goes through all of it.
+    sandbox.stop();
+    fs::remove_file(sandbox.spool(".local/checkpoint.json")).unwrap();
+    sandbox.start();
     let seqs: Vec<u64> = sandbox.log().iter().map(|line| line["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
     check(&mut sandbox);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -360,8 +360,10 @@ impl Sandbox {
     /// The whole log of the spool.
     pub(crate) fn log(&self) -> Vec<Value> {
         let hosts = entries(&self.spool("events"));
-        // A date sorts before `now`.
-        hosts.iter().flat_map(|host| entries(host)).flat_map(|file| json_lines(&file)).collect()
+        // A date sorts before `now`. Where a compressed segment and a plain one lie there, the plain one counts.
+        let files = hosts.iter().flat_map(|host| entries(host));
+        let is_copy = |file: &PathBuf| name_of(file).ends_with(".gz") && file.with_extension("").exists();
+        files.filter(|file| !is_copy(file)).flat_map(|file| json_lines(&file)).collect()
     }
 
     /// The lines of the log that tell the states of a task.
@@ -530,9 +532,21 @@ pub(crate) fn read_json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
+/// What a file of a log says, as far as it can be read, compressed or not.
+pub(crate) fn log_bytes(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap_or_default();
+    if !name_of(path).ends_with(".gz") {
+        return bytes;
+    }
+    let mut plain = Vec::new();
+    // Of a torn one what comes before the end counts.
+    let _ = flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain);
+    plain
+}
+
 /// The whole lines of a file of JSON lines.
 pub(crate) fn json_lines(path: &Path) -> Vec<Value> {
-    let bytes = fs::read(path).unwrap_or_default();
+    let bytes = log_bytes(path);
     let whole = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     whole.map(|line| serde_json::from_slice(line).expect("because logs hold JSON")).collect()
 }

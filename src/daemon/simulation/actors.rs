@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::super::checkpoint::{self, Job};
-use super::super::{Daemon, DaemonError, occupy};
+use super::super::{Daemon, DaemonError, Workers, occupy};
 use crate::id::RunId;
 use crate::inbox::Inbox;
 use crate::input::Input;
@@ -42,8 +42,10 @@ impl Living {
         let settle = Duration::from_millis(spool.settings.settle_ms);
         // That the inbox is to be looked at again is heard by looking all the time.
         let (look_at_inbox, _) = bounded(1);
+        // Nothing there is older than a day.
+        let workers = Workers { checkpointer, upkeep: bounded(1).0 };
         let restarted =
-            Daemon::restart(spool.clone(), host, inputs.clone(), look_at_inbox, checkpointer, Watch::blind());
+            Daemon::restart(spool.clone(), host, inputs.clone(), look_at_inbox, workers, Watch::blind());
         let (daemon, claimed) = restarted?;
         let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone(), daemon.gate.clone());
         Ok(Living { pid, daemon, inbox, input, inputs, jobs, layout, _lock: lock })

@@ -52,6 +52,7 @@ fn moving(damage: Damage) -> Damage {
 pub(crate) fn all() -> Vec<Damage> {
     [
         of_logs(),
+        of_compressed_segments(),
         of_lines(),
         of_local(),
         of_answers(),
@@ -212,6 +213,30 @@ fn of_logs() -> Vec<Damage> {
         }),
         mended("a text that no line names", &["text_unnamed"], |sandbox, _| {
             fs::write(sandbox.spool("texts").join("ab".repeat(32)), "{}").unwrap();
+        }),
+    ]
+}
+
+fn of_compressed_segments() -> Vec<Damage> {
+    vec![
+        permitted("a segment is compressed", |sandbox, _| {
+            sandbox.sh("gzip $1", &logs(sandbox).0);
+        }),
+        permitted("a segment is there compressed, too", |sandbox, _| {
+            sandbox.sh("gzip -k $1", &logs(sandbox).0);
+        }),
+        mended("a compressed segment says something else", &["segment_differs"], |sandbox, _| {
+            sandbox.sh("echo other | gzip > $1.gz", &logs(sandbox).0);
+        }),
+        mended(
+            "a compressed segment is torn, and the plain one there",
+            &["segment_differs"],
+            |sandbox, _| {
+                sandbox.sh("gzip -k $1; truncate -s -9 $1.gz", &logs(sandbox).0);
+            },
+        ),
+        stays("a compressed segment is torn", &["unreadable"], |sandbox, _| {
+            sandbox.sh("gzip $1; truncate -s -9 $1.gz", &logs(sandbox).0);
         }),
     ]
 }
