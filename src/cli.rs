@@ -6,6 +6,7 @@
 //! broken pipe is success.
 
 mod cancel;
+mod changes;
 mod daemon;
 mod doctor;
 mod events;
@@ -26,6 +27,7 @@ mod wait;
 mod why;
 
 mod asking;
+mod changed;
 mod condition;
 mod doing;
 mod dropping;
@@ -33,6 +35,7 @@ mod find;
 mod follow;
 mod interrupt;
 mod output;
+mod page;
 mod pending;
 mod place;
 mod progress;
@@ -44,12 +47,16 @@ mod times;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
 use crate::daemon::DaemonError;
+use crate::environment;
 use crate::escape;
+use crate::id::Name;
 use crate::refusal::Refusal;
+use crate::scope::Scope;
 use crate::spool::{self, Spool, SpoolError};
 use crate::store::StoreError;
 
@@ -96,6 +103,12 @@ struct Arguments {
     /// Print one JSON object per line, with the field names of the files
     #[arg(long, global = true, display_order = 901)]
     json: bool,
+    /// Only tasks of this tenant, and new ones for it; else $GITSPOOL_TENANT
+    #[arg(long, global = true, value_name = "NAME", display_order = 902)]
+    tenant: Option<Name>,
+    /// Only tasks of this project, and new ones for it; else $GITSPOOL_PROJECT
+    #[arg(long, global = true, value_name = "NAME", display_order = 903)]
+    project: Option<Name>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -110,6 +123,7 @@ enum Verb {
     Show(show::Arguments),
     Logs(logs::Arguments),
     Events(events::Arguments),
+    Changes(changes::Arguments),
     Wait(wait::Arguments),
     Why(why::Arguments),
     Cancel(cancel::Arguments),
@@ -121,6 +135,21 @@ enum Verb {
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
+}
+
+/// The scope of this command line; set once, before any verb looks for a task, so that none can forget it.
+static SCOPE: OnceLock<Scope> = OnceLock::new();
+
+/// Which tasks there are for whoever calls: all, unless the options or the environment name a tenant or a project.
+pub(crate) fn scope() -> &'static Scope {
+    SCOPE.get_or_init(Scope::default)
+}
+
+/// The name that an option has, or else a variable.
+fn named(option: Option<Name>, variable: &str) -> Result<Option<Name>, CliError> {
+    let Some(value) = environment::value(variable).filter(|_| option.is_none()) else { return Ok(option) };
+    let value = value.to_string_lossy();
+    value.parse().map(Some).map_err(|error| CliError::Usage(format!("{variable}: {error}")))
 }
 
 /// What every verb gets: where the spool is to be found, and how to print.
@@ -173,32 +202,12 @@ pub(crate) fn talk(text: &str) {
 }
 
 pub(crate) fn main() -> ExitCode {
-    let Arguments { spool, json, verb } = match Arguments::try_parse() {
+    let Arguments { spool, json, tenant, project, verb } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return answer_usage(&error),
     };
     let context = Context { spool, json };
-    let answer = match verb {
-        Verb::Init(arguments) => init::run(&context, arguments),
-        Verb::Daemon(arguments) => daemon::run(&context, arguments),
-        Verb::Submit(arguments) => submit::run(&context, arguments),
-        Verb::Run(arguments) => run::run(&context, arguments),
-        Verb::Ls(arguments) => ls::run(&context, &arguments),
-        Verb::Show(arguments) => show::run(&context, &arguments),
-        Verb::Logs(arguments) => logs::run(&context, &arguments),
-        Verb::Events(arguments) => events::run(&context, &arguments),
-        Verb::Wait(arguments) => wait::run(&context, &arguments),
-        Verb::Why(arguments) => why::run(&context, &arguments),
-        Verb::Cancel(arguments) => cancel::run(&context, &arguments),
-        Verb::Hold(arguments) => hold::run(&context, &arguments),
-        Verb::Release(arguments) => release::run(&context, &arguments),
-        Verb::Rerank(arguments) => rerank::run(&context, &arguments),
-        Verb::Say(arguments) => say::run(&context, &arguments),
-        Verb::Note(arguments) => note::run(&context, arguments),
-        Verb::Status(arguments) => status::run(&context, &arguments),
-        Verb::Doctor(arguments) => doctor::run(&context, &arguments),
-        Verb::Fsck(arguments) => fsck::run(&context, &arguments),
-    };
+    let answer = confine(tenant, project).and_then(|()| answer(&context, verb));
     match answer.and_then(|answer| io::stdout().flush().map_err(CliError::Stdout).map(|()| answer)) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
@@ -207,6 +216,37 @@ pub(crate) fn main() -> ExitCode {
             talk(&format!("gitspool: {error}"));
             ExitCode::from(if matches!(error, CliError::NotFound(_) | CliError::Refused(_)) { 1 } else { 2 })
         }
+    }
+}
+
+fn confine(tenant: Option<Name>, project: Option<Name>) -> Result<(), CliError> {
+    let scope = Scope::new(named(tenant, environment::TENANT)?, named(project, environment::PROJECT)?);
+    SCOPE.get_or_init(|| scope);
+    Ok(())
+}
+
+fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
+    match verb {
+        Verb::Init(arguments) => init::run(context, arguments),
+        Verb::Daemon(arguments) => daemon::run(context, arguments),
+        Verb::Submit(arguments) => submit::run(context, arguments),
+        Verb::Run(arguments) => run::run(context, arguments),
+        Verb::Ls(arguments) => ls::run(context, &arguments),
+        Verb::Show(arguments) => show::run(context, &arguments),
+        Verb::Logs(arguments) => logs::run(context, &arguments),
+        Verb::Events(arguments) => events::run(context, &arguments),
+        Verb::Changes(arguments) => changes::run(context, &arguments),
+        Verb::Wait(arguments) => wait::run(context, &arguments),
+        Verb::Why(arguments) => why::run(context, &arguments),
+        Verb::Cancel(arguments) => cancel::run(context, &arguments),
+        Verb::Hold(arguments) => hold::run(context, &arguments),
+        Verb::Release(arguments) => release::run(context, &arguments),
+        Verb::Rerank(arguments) => rerank::run(context, &arguments),
+        Verb::Say(arguments) => say::run(context, &arguments),
+        Verb::Note(arguments) => note::run(context, arguments),
+        Verb::Status(arguments) => status::run(context, &arguments),
+        Verb::Doctor(arguments) => doctor::run(context, &arguments),
+        Verb::Fsck(arguments) => fsck::run(context, &arguments),
     }
 }
 

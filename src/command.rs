@@ -7,6 +7,7 @@ use crate::id::{NAME_RULE, Name, Rank, TaskId};
 use crate::json::{self, Shape};
 use crate::key::Key;
 use crate::refusal::{Kind, Refusal};
+use crate::scope::Scope;
 use crate::spec::{self, Spec};
 
 /// The largest command file, in bytes.
@@ -42,11 +43,13 @@ pub(crate) enum Command {
     Note(Note),
 }
 
-/// A command, and the key by which a repeat of it is known.
+/// A command, the key by which a repeat of it is known, and the scope outside of which it sees no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) command: Command,
     pub(crate) key: Option<Box<Key>>,
+    /// Of a submit the whole spool: its own scope stands in the spec.
+    pub(crate) scope: Scope,
 }
 
 /// A new task.
@@ -102,6 +105,11 @@ impl ToRun {
 /// The types of commands, as they stand in files.
 pub(crate) const TYPES: [&str; 9] =
     ["submit", "cancel", "hold", "release", "rerank", "steer", "follow_up", "interrupt", "note"];
+
+/// Whether a command of this type is passed on to a run when it is accepted, and changes what is read of it.
+pub(crate) fn is_for_runs(kind: &str) -> bool {
+    matches!(kind, "steer" | "follow_up" | "interrupt" | "note")
+}
 
 impl Command {
     /// The command's type, as it stands in files.
@@ -174,7 +182,7 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Asked, Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::new(Kind::Empty, "the file is empty"));
     }
-    let Asked { mut command, key } = match form {
+    let Asked { mut command, key, scope } = match form {
         Form::Json => parse_json(bytes)?,
         Form::Script => submit(Spec { script: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
         Form::Prompt => submit(Spec { prompt: Some(json::utf8(bytes)?.to_owned()), ..Spec::default() })?,
@@ -186,13 +194,13 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Asked, Refusal> {
         // A name that could be taken for an id would find another task, or none.
         submit.spec.name = if stem.parse::<TaskId>().is_ok() { None } else { stem.parse().ok() };
     }
-    Ok(Asked { command, key })
+    Ok(Asked { command, key, scope })
 }
 
 fn submit(spec: Spec) -> Result<Asked, Refusal> {
     spec.check()?;
     let command = Command::Submit(Box::new(Submit { spec, ..Submit::default() }));
-    Ok(Asked { command, key: None })
+    Ok(Asked { command, key: None, scope: Scope::default() })
 }
 
 const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
@@ -211,7 +219,8 @@ fn parse_json(bytes: &[u8]) -> Result<Asked, Refusal> {
         None => return Err(missing_type(&map)),
     };
     let key = Key::take(&mut map, &kind)?.map(Box::new);
-    parse_kind(map, &kind).map(|command| Asked { command, key })
+    let scope = if kind == "submit" { Scope::default() } else { Scope::take(&mut map)? };
+    parse_kind(map, &kind).map(|command| Asked { command, key, scope })
 }
 
 fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {

@@ -14,6 +14,7 @@ mod repeat;
 mod restart;
 mod short;
 mod supervise;
+mod target;
 mod threads;
 mod to_run;
 mod trouble;

@@ -14,6 +14,9 @@ pub(crate) const RUN: &str = "GITSPOOL_RUN";
 pub(crate) const TOKEN: &str = "GITSPOOL_TOKEN";
 /// The attempt's number, from 1.
 pub(crate) const ATTEMPT: &str = "GITSPOOL_ATTEMPT";
+/// The tenant and the project outside of which the command line sees no task; an agent has those of its own task.
+pub(crate) const TENANT: &str = "GITSPOOL_TENANT";
+pub(crate) const PROJECT: &str = "GITSPOOL_PROJECT";
 /// The task's id.
 pub(crate) const TASK: &str = "GITSPOOL_TASK";
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command;
 use crate::id::TaskId;
 use crate::key::Key;
 use crate::outcome::Evidence;
@@ -107,6 +108,19 @@ impl Event {
             | Event::Refused { command, .. } => Some(command),
             Event::Moved { command, .. } => command.as_ref(),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
+        }
+    }
+
+    /// The task that is another behind this line, for whoever reads: its state is, or something was said in its run.
+    pub(crate) fn changed(&self) -> Option<TaskId> {
+        match self {
+            Event::Submitted { task, .. } | Event::Moved { task, .. } => Some(*task),
+            Event::Accepted { kind, task, repeats: None, .. } if command::is_for_runs(kind) => *task,
+            Event::Accepted { .. }
+            | Event::Refused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => None,
         }
     }
 

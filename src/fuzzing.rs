@@ -30,8 +30,9 @@ use crate::{agent, escape, inbox, json, queue, record, redact, store};
 pub fn command(bytes: &[u8]) {
     for name in ["x.json", "x.sh", "x.md"] {
         match command::parse(name, bytes) {
-            Ok(Asked { command, key }) => {
+            Ok(Asked { command, key, scope }) => {
                 let mut printed = print(&command);
+                scope.put_into(&mut printed);
                 let given = |name: &str, value: &Option<Name>| {
                     value.as_ref().map(|value| (name.to_owned(), value.as_str().into()))
                 };

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 32] = [
+const DECIDING: [&str; 34] = [
     "id",
     "time",
     "digest",
@@ -22,6 +22,7 @@ const DECIDING: [&str; 32] = [
     "workspace",
     "retry",
     "spec",
+    "scope",
     "command",
     "agent",
     "prompt",
@@ -32,6 +33,7 @@ const DECIDING: [&str; 32] = [
     "run",
     "jsonl",
     "event",
+    "change",
     "record",
     "index",
     "recovery",

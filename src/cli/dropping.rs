@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::CliError;
+use super::{CliError, scope};
 use crate::clock;
 use crate::command;
 use crate::layout::Layout;
@@ -17,9 +17,12 @@ pub(super) struct Dropped {
     pub(super) name: String,
 }
 
-/// Checks a command as the daemon would, and drops it, durably: it survives a power cut even with no daemon running.
+/// Checks a command as the daemon would, and drops it, durably: it survives a power cut even with no daemon running. It is
+/// confined to the scope of the command line.
 pub(super) fn drop_command(layout: &Layout, value: &Value) -> Result<Dropped, CliError> {
-    let bytes = serde_json::to_vec(value).expect("because a JSON value has string keys");
+    let mut value = value.clone();
+    scope().put_into(&mut value);
+    let bytes = serde_json::to_vec(&value).expect("because a JSON value has string keys");
     let name = format!("{}.json", clock::new_id());
     command::parse(&name, &bytes).map_err(CliError::Unsendable)?;
     let (aside, path): (PathBuf, PathBuf) = (layout.dropping(&name), layout.dropped(&name));

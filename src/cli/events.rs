@@ -1,22 +1,24 @@
 //! `gitspool events`: the lines of a log, as they stand there but for secrets.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::find;
+use super::find::{self, Found};
 use super::follow::{self, Begun};
 use super::interrupt::Interrupts;
 use super::pending::watch;
 use super::series::{Go, Log, Series, Taken};
-use super::{Answer, CliError, Context, talk, write_raw};
+use super::{Answer, CliError, Context, scope, talk, write_raw};
 use crate::clock;
 use crate::escape;
 use crate::hint::Hints;
-use crate::id::{Name, RunId};
+use crate::id::{Name, RunId, TaskId};
 use crate::layout::Layout;
 use crate::redact;
+use crate::spec::Spec;
 use crate::spool::Spool;
 use crate::store;
 
@@ -49,7 +51,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         let host = host(&spool)?;
         let folder = layout.events_of(&host);
         let log = Log::Spool { layout: layout.clone(), host };
-        return print_events(layout, Series::new(log, arguments.after), &folder, None, arguments);
+        let what = What { folder: &folder, run: None, theirs: Theirs::default() };
+        return print_events(layout, Series::new(log, arguments.after), what, arguments);
     };
     let run = if arguments.follow {
         match follow::await_run(context, layout, text, None, &mut Interrupts::new()?)? {
@@ -61,17 +64,44 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         follow::run_of(layout, &target.found, target.attempt)?
     };
     let paths = layout.run(run);
-    print_events(
-        layout,
-        Series::new(Log::Run(paths.log()), arguments.after),
-        paths.dir(),
-        Some(run),
-        arguments,
-    )
+    let what = What { folder: paths.dir(), run: Some(run), theirs: Theirs::default() };
+    print_events(layout, Series::new(Log::Run(paths.log()), arguments.after), what, arguments)
+}
+
+/// Which log it is.
+struct What<'a> {
+    folder: &'a Path,
+    run: Option<RunId>,
+    theirs: Theirs,
+}
+
+/// Whose lines are shown: those of the tasks that are in the scope of the command line.
+#[derive(Default)]
+struct Theirs(HashMap<TaskId, bool>);
+
+impl Theirs {
+    fn has(&mut self, layout: &Layout, line: &Value) -> Result<bool, CliError> {
+        if scope().is_whole() {
+            return Ok(true);
+        }
+        let Some(task) = line["task"].as_str().and_then(|task| task.parse().ok()) else { return Ok(false) };
+        if let Some(known) = self.0.get(&task) {
+            return Ok(*known);
+        }
+        // A new task has no file yet, perhaps.
+        let spec = serde_json::from_value::<Spec>(line["spec"].clone());
+        let found = |found: Option<&Found>| found.map_or(Ok(false), find::is_in_scope);
+        let has = match spec {
+            Ok(spec) if line["spec"]["text_sha256"].is_null() => scope().has(&spec),
+            Ok(_) | Err(_) => found(find::exact(layout, task)?.as_ref())?,
+        };
+        self.0.insert(task, has);
+        Ok(has)
+    }
 }
 
 /// This machine's name in the spool; where it has none, that of the only machine that has.
-fn host(spool: &Spool) -> Result<Name, CliError> {
+pub(super) fn host(spool: &Spool) -> Result<Name, CliError> {
     if let Some(host) = spool.known_host()? {
         return Ok(host);
     }
@@ -89,10 +119,10 @@ fn host(spool: &Spool) -> Result<Name, CliError> {
 fn print_events(
     layout: &Layout,
     mut series: Series,
-    folder: &Path,
-    run: Option<RunId>,
+    what: What,
     arguments: &Arguments,
 ) -> Result<Answer, CliError> {
+    let What { folder, run, mut theirs } = what;
     let limit = match (arguments.limit, arguments.follow) {
         (Some(limit), _) => limit,
         (None, true) => u64::MAX,
@@ -109,6 +139,9 @@ fn print_events(
         let go = series.read(&mut |line| {
             if printed == limit {
                 return Ok(Go::Stop);
+            }
+            if run.is_none() && !theirs.has(layout, &line.value)? {
+                return Ok(Go::On);
             }
             printed += 1;
             show(line)?;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{CliError, pending};
+use super::{CliError, pending, scope};
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::spec::Spec;
@@ -84,10 +84,10 @@ pub(super) fn not_found(layout: &Layout, text: &str) -> CliError {
 /// The same; `None` when there is no such task.
 pub(super) fn look_for(layout: &Layout, text: &str) -> Result<Option<Target>, CliError> {
     if let Ok(RunId { task, attempt }) = text.parse() {
-        return Ok(exact(layout, task)?.map(|found| Target { found, attempt: Some(attempt) }));
+        return Ok(seen(layout, task)?.map(|found| Target { found, attempt: Some(attempt) }));
     }
     if let Ok(task) = text.parse() {
-        return Ok(exact(layout, task)?.map(|found| Target { found, attempt: None }));
+        return Ok(seen(layout, task)?.map(|found| Target { found, attempt: None }));
     }
     if let Some(found) = by_words(layout, text)? {
         return Ok(Some(Target { found, attempt: None }));
@@ -97,7 +97,18 @@ pub(super) fn look_for(layout: &Layout, text: &str) -> Result<Option<Target>, Cl
     Ok(by_words(layout, task)?.map(|found| Target { found, attempt: Some(attempt) }))
 }
 
-/// The task with this id.
+/// The task with this id, if it is in the scope of the command line.
+fn seen(layout: &Layout, task: TaskId) -> Result<Option<Found>, CliError> {
+    let Some(found) = exact(layout, task)? else { return Ok(None) };
+    Ok(is_in_scope(&found)?.then_some(found))
+}
+
+/// Whether there is such a task for whoever calls.
+pub(super) fn is_in_scope(found: &Found) -> Result<bool, StoreError> {
+    Ok(scope().is_whole() || spec(found)?.is_some_and(|spec| scope().has(&spec)))
+}
+
+/// The task with this id, whatever its scope.
 pub(super) fn exact(layout: &Layout, task: TaskId) -> Result<Option<Found>, CliError> {
     match look(layout, task)? {
         Some(found) => Ok(Some(found)),
@@ -125,13 +136,15 @@ fn by_words(layout: &Layout, text: &str) -> Result<Option<Found>, CliError> {
     let ends = |task: TaskId| is_end && task.to_string().ends_with(text);
     let mut named = Vec::new();
     for found in live(layout)? {
-        if ends(found.task) || is_named(&found, text)? {
+        if (ends(found.task) || is_named(&found, text)?) && is_in_scope(&found)? {
             named.push(found);
         }
     }
     if named.is_empty() && is_end {
         for date in ended_dates(layout)? {
-            named.extend(ended_on(layout, &date)?.into_iter().filter(|found| ends(found.task)));
+            for found in ended_on(layout, &date)?.into_iter().filter(|found| ends(found.task)) {
+                named.extend(is_in_scope(&found)?.then_some(found));
+            }
         }
     }
     if named.len() > 1 {
@@ -149,7 +162,7 @@ fn by_words(layout: &Layout, text: &str) -> Result<Option<Found>, CliError> {
     }
     for date in ended_dates(layout)? {
         for found in ended_on(layout, &date)? {
-            if is_named(&found, text)? {
+            if is_named(&found, text)? && is_in_scope(&found)? {
                 return Ok(Some(found));
             }
         }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::find::{self, Found, Place};
-use super::{Answer, CliError, Context, print, print_json, runs, shown, talk};
+use super::page::Page;
+use super::{Answer, CliError, Context, print, print_json, runs, scope, shown, talk};
 use crate::clock;
 use crate::command;
 use crate::id::{Name, Rank};
@@ -54,6 +55,9 @@ pub(super) struct Arguments {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
+    /// Only those behind this place in the list: the `page` that the last row of the page before has with --json
+    #[arg(long, value_name = "PAGE")]
+    page: Option<Page>,
 }
 
 /// A task as a row.
@@ -74,10 +78,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         let queues = layout.queues();
         return Err(CliError::NotFound(format!("there is no queue {queue} in {}", queues.display())));
     }
+    if let Some(page @ Page::Run(_)) = arguments.page {
+        return Err(CliError::Usage(format!(
+            "--page {page} is a place in the list of runs: give --runs too"
+        )));
+    }
     let mut rows = Rows { layout: &layout, arguments, rows: Vec::new(), more: false };
     let state = arguments.state.as_deref();
     if state.is_none_or(is_live) {
-        find::live(&layout)?.into_iter().try_for_each(|found| rows.add(found).map(drop))?;
+        let behind = |found: &Found| arguments.page.is_none_or(|page| page < Page::of(found));
+        find::live(&layout)?.into_iter().filter(behind).try_for_each(|found| rows.add(found).map(drop))?;
     }
     if arguments.all || state.is_some_and(|state| !is_live(state)) {
         rows.add_ended()?;
@@ -90,7 +100,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         let cells: Vec<Vec<String>> = rows.iter().map(|row| row.cells(now)).collect();
         print(&shown::table(&["ID", "STATE", "RANK", "QUEUE", "NAME", "SINCE", "WHAT"], &cells))?;
     }
-    tell_more(more, arguments.limit);
+    let last = rows.last().map(|row| Page::of(&row.found));
+    tell_more(last.filter(|_| more));
     tell_waiting(context, &layout)?;
     Ok(Answer::Yes)
 }
@@ -111,9 +122,11 @@ fn tell_waiting(context: &Context, layout: &Layout) -> Result<(), CliError> {
     Ok(())
 }
 
-fn tell_more(more: bool, limit: usize) {
-    if more {
-        talk(&format!("gitspool: these are the first {limit}; --limit N shows more"));
+fn tell_more(last: Option<Page>) {
+    if let Some(page) = last {
+        talk(&format!(
+            "gitspool: there are more; --limit N shows so many at once, --page {page} those behind these"
+        ));
     }
 }
 
@@ -133,6 +146,9 @@ impl Rows<'_> {
             return Ok(true);
         }
         let Some((found, spec)) = self.read(found)? else { return Ok(true) };
+        if !scope().is_whole() && !spec.as_ref().is_some_and(|spec| scope().has(spec)) {
+            return Ok(true);
+        }
         let item = spec.as_ref().and_then(|spec| spec.item.as_ref());
         if self.arguments.item.is_some() && item != self.arguments.item.as_ref() {
             return Ok(true);
@@ -164,8 +180,17 @@ impl Rows<'_> {
     }
 
     fn add_ended(&mut self) -> Result<(), CliError> {
+        let page = self.arguments.page;
+        // A page begins among the live ones, and then with all days, or within a day.
+        let first = page.and_then(Page::ended_date);
         for date in find::ended_dates(self.layout)? {
+            if first.as_ref().is_some_and(|first| date > *first) {
+                continue;
+            }
             for found in find::ended_on(self.layout, &date)? {
+                if page.is_some_and(|page| Page::of(&found) <= page) {
+                    continue;
+                }
                 let seen = self.rows.iter().any(|row| row.found.task == found.task);
                 if !seen && !self.add(found)? {
                     return Ok(());
@@ -224,6 +249,7 @@ impl Row {
             "path": self.found.path,
             "submitted_at": self.found.task.made_at(),
             "spec": self.spec,
+            "page": Page::of(&self.found).to_string(),
         });
         let optional: [(&str, Option<Value>); 4] = [
             ("rank", self.rank().map(|rank| u8::from(rank).into())),
@@ -244,9 +270,10 @@ impl Row {
 fn list_runs(context: &Context, layout: &Layout, arguments: &Arguments) -> Result<Answer, CliError> {
     let mut records: Vec<Record> = Vec::new();
     let mut more = false;
-    for run in runs::all(layout)? {
+    let behind = arguments.page.map_or(Ok(None), Page::run)?;
+    for run in runs::all(layout)?.filter(|run| behind.is_none_or(|behind| *run < behind)) {
         let Some(record) = runs::record(layout, run)? else { continue };
-        if arguments.item.is_some() && record.item != arguments.item {
+        if (arguments.item.is_some() && record.item != arguments.item) || !runs::is_in_scope(layout, run)? {
             continue;
         }
         more = records.len() >= arguments.limit;
@@ -255,15 +282,21 @@ fn list_runs(context: &Context, layout: &Layout, arguments: &Arguments) -> Resul
         }
         records.push(record);
     }
+    // That of the last one, which is not where it stands when a later attempt of an older task was begun after it.
+    let page = records.last().map(|record| Page::of_run(record.run));
     records.sort_by_key(|record| std::cmp::Reverse((record.started_at, record.run)));
     if context.json {
-        records.iter().try_for_each(|record| print_json(&runs::shown(record)))?;
+        for record in &records {
+            let mut value = runs::shown(record);
+            value["page"] = page.map(|page| page.to_string()).into();
+            print_json(&value)?;
+        }
     } else if !records.is_empty() {
         let now = clock::now();
         let cells: Vec<Vec<String>> = records.iter().map(|record| run_cells(record, now)).collect();
         print(&shown::table(&["RUN", "OUTCOME", "ITEM", "STARTED", "TOOK", "BRANCH", "SUMMARY"], &cells))?;
     }
-    tell_more(more, arguments.limit);
+    tell_more(page.filter(|_| more));
     Ok(Answer::Yes)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::find::{self, Target};
 use super::interrupt::Interrupts;
-use super::{CliError, Context};
+use super::{CliError, Context, scope};
 use crate::answer::Receipt;
 use crate::clock;
 use crate::command::{self, Asked, BYTES_MAX, Command, Submit};
@@ -73,12 +73,12 @@ fn claimed(layout: &Layout) -> Result<Vec<Waiting>, StoreError> {
     Ok(parsed.map(|(claim, name)| Waiting { name: name.to_owned(), claim: Some(claim) }).collect())
 }
 
-/// The task that a command file asks for, if that is what it asks for.
+/// The task that a command file asks for, if that is what it asks for, and in the scope of the command line.
 fn submit_of(layout: &Layout, waiting: &Waiting) -> Option<Box<Submit>> {
     let Waiting { name, claim } = waiting;
     let path = claim.map_or_else(|| layout.dropped(name), |claim| layout.claim(claim, name));
     match command::parse(name, &read(&path)?).ok()? {
-        Asked { command: Command::Submit(submit), .. } => Some(submit),
+        Asked { command: Command::Submit(submit), .. } => scope().has(&submit.spec).then_some(submit),
         Asked { .. } => None,
     }
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::CliError;
 use super::find::{Found, Place};
+use super::{CliError, scope};
+use crate::assignment::Assignment;
 use crate::id::{RunId, TaskId};
 use crate::jsonl;
 use crate::layout::Layout;
@@ -44,6 +45,16 @@ pub(super) fn is_abandoned(layout: &Layout, run: RunId) -> Result<bool, CliError
     let unwatched =
         || Ok::<_, StoreError>(!lock::is_held(&layout.run(run).lock())? && !lock::is_held(layout.root())?);
     Ok(unwatched()? && record(layout, run)?.is_some_and(|record| record.outcome.is_none()) && unwatched()?)
+}
+
+/// Whether there is such a run for whoever calls.
+pub(super) fn is_in_scope(layout: &Layout, run: RunId) -> Result<bool, StoreError> {
+    if scope().is_whole() {
+        return Ok(true);
+    }
+    let bytes = store::read_if_there(&layout.run(run).task())?.unwrap_or_default();
+    let assignment = serde_json::from_slice::<Assignment>(&bytes).ok();
+    Ok(assignment.is_some_and(|assignment| scope().has(&assignment.spec)))
 }
 
 /// The record of a task's last run.

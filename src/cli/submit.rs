@@ -52,12 +52,6 @@ pub(crate) struct TaskArguments {
     /// The work item (a card, an issue) that the task is for
     #[arg(long)]
     item: Option<String>,
-    /// Who it belongs to
-    #[arg(long, value_name = "NAME")]
-    tenant: Option<String>,
-    /// The project that it is part of
-    #[arg(long, value_name = "NAME")]
-    project: Option<String>,
     /// Its place in the order of dispatch, 0 to 99, the lowest first
     #[arg(long, value_parser = rank, allow_negative_numbers = true)]
     rank: Option<u8>,
@@ -176,8 +170,6 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "name", arguments.name);
     put(&mut command, "queue", arguments.queue);
     put(&mut command, "item", arguments.item);
-    put(&mut command, "tenant", arguments.tenant);
-    put(&mut command, "project", arguments.project);
     put(&mut command, "rank", arguments.rank);
     put(&mut command, "held", arguments.held.then_some(true));
     put(&mut command, "start_at", arguments.start_at);

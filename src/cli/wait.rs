@@ -136,8 +136,9 @@ fn in_queue(layout: &Layout, queue: &Name) -> Result<Vec<String>, CliError> {
     }
     // In the order in which a task moves.
     let mut texts = pending::submitted_to(layout, queue)?;
-    let live = find::live(layout)?.into_iter().filter(|found| found.queue == *queue);
-    texts.extend(live.map(|found| found.task.to_string()));
+    for found in find::live(layout)?.into_iter().filter(|found| found.queue == *queue) {
+        texts.extend(find::is_in_scope(&found)?.then(|| found.task.to_string()));
+    }
     Ok(texts)
 }
 

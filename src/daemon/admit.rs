@@ -14,6 +14,7 @@ use crate::jsonl;
 use crate::layout::ENDED_FOLDERS;
 use crate::queue::Live;
 use crate::refusal::{self, Refusal};
+use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
@@ -23,6 +24,7 @@ use crate::workspace::Kind;
 use super::Daemon;
 use super::batch::{Decision, Told};
 use super::short::unreadable;
+use super::target::Found;
 
 /// How much of the reason of a cancel is kept.
 const REASON_BYTES_MAX: usize = 4 * 1024;
@@ -53,34 +55,36 @@ impl Daemon {
 
     /// Carries out a command that is no repeat; the event that answers it, unless the task's own line does.
     fn answer_to(&mut self, origin: &mut Origin, asked: Asked) -> Result<Option<Event>, Refusal> {
-        let Asked { command, key } = asked;
+        let Asked { command, key, scope } = asked;
         if let Some(key) = key {
             if let Some(event) = self.repeated(origin, command.kind(), &key)? {
                 return Ok(Some(event));
             }
             origin.key = Some(key);
         }
-        self.carry(origin, command)
+        self.carry(origin, command, &scope)
     }
 
     /// The same, whatever its key.
-    fn carry(&mut self, origin: &Origin, command: Command) -> Result<Option<Event>, Refusal> {
+    fn carry(&mut self, origin: &Origin, command: Command, scope: &Scope) -> Result<Option<Event>, Refusal> {
         let kind = command.kind();
         match command {
             Command::Submit(submit) => self.submit(origin, *submit),
             Command::Cancel { target, reason } => {
                 let reason = reason.map(|reason| jsonl::clip(&reason, REASON_BYTES_MAX));
-                self.move_task(origin, kind, &target, &task::Event::CancelAsked, reason)
+                self.move_task(origin, (kind, &target, scope), &task::Event::CancelAsked, reason)
             }
-            Command::Hold { target } => self.move_task(origin, kind, &target, &task::Event::HoldAsked, None),
+            Command::Hold { target } => {
+                self.move_task(origin, (kind, &target, scope), &task::Event::HoldAsked, None)
+            }
             Command::Release { target } => {
-                self.move_task(origin, kind, &target, &task::Event::ReleaseAsked, None)
+                self.move_task(origin, (kind, &target, scope), &task::Event::ReleaseAsked, None)
             }
             Command::Rerank { target, rank } => {
-                self.move_task(origin, kind, &target, &task::Event::RankAsked(rank), None)
+                self.move_task(origin, (kind, &target, scope), &task::Event::RankAsked(rank), None)
             }
-            Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target)),
-            Command::Note(note) => self.note(origin, note).map(Some),
+            Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
+            Command::Note(note) => self.note(origin, note, scope).map(Some),
         }
     }
 
@@ -211,12 +215,11 @@ impl Daemon {
     fn move_task(
         &mut self,
         origin: &Origin,
-        kind: &str,
-        target: &str,
+        (kind, target, scope): (&str, &str, &Scope),
         event: &task::Event,
         reason: Option<String>,
     ) -> Result<Option<Event>, Refusal> {
-        let task = match self.find(target)? {
+        let task = match self.find(target, scope)? {
             Found::Live(task) => task,
             Found::Ended(task, folder) if *event == task::Event::CancelAsked => {
                 let note = format!("it ended already, see {folder}");
@@ -244,72 +247,10 @@ impl Daemon {
         Ok((!moved).then(|| self.accepted(origin, kind, Some(task), &note)))
     }
 
-    fn find(&self, target: &str) -> Result<Found, Refusal> {
-        match self.queues.find(target)[..] {
-            [task] => return Ok(Found::Live(task)),
-            [] => {}
-            [..] => {
-                let some: Vec<String> =
-                    self.queues.find(target).iter().take(5).map(ToString::to_string).collect();
-                let refusal =
-                    Refusal::new(refusal::Kind::Ambiguous, format!("{target:?} names several tasks"));
-                return Err(refusal.at("$.target").hint(format!("give one of the ids: {}", some.join(", "))));
-            }
-        }
-        let id = target.split_once('.').map_or(target, |(task, _)| task);
-        if let Ok(task) = id.parse::<TaskId>() {
-            if let Some(State::Ended { outcome, .. }) = self.ended.get(&task).map(|ended| &ended.state) {
-                return Ok(Found::Ended(task, outcome.folder()));
-            }
-            for queue in self.queues.names() {
-                let is_there = |folder: &&&str| store::exists(&self.layout.ended_task(&queue, folder, task));
-                if let Some(folder) = ENDED_FOLDERS.iter().find(is_there) {
-                    return Ok(Found::Ended(task, folder));
-                }
-            }
-        }
-        let refusal = Refusal::new(refusal::Kind::NotFound, format!("no live task is called {target:?}"))
-            .at("$.target");
-        Err(refusal.hint("`gitspool ls` lists them; a task that has ended is found by its whole id"))
-    }
-
-    /// Why an agent cannot be spoken to: every driver that there is takes its prompt and nothing more.
-    fn cannot_say(&self, kind: &str, target: &str) -> Refusal {
-        match self.find(target) {
-            Err(refusal) => refusal,
-            Ok(Found::Ended(task, folder)) => {
-                Refusal::new(refusal::Kind::Conflict, format!("task {task} has ended, see {folder}"))
-                    .at("$.target")
-            }
-            Ok(Found::Live(task)) => {
-                let state = self.queues.task(task).map_or("gone", |live| live.state.word());
-                let running = self.queues.task(task).is_some_and(|live| live.state.live_attempt().is_some());
-                if !running {
-                    return Refusal::new(
-                        refusal::Kind::Conflict,
-                        format!("task {task} does not run, it is {state}"),
-                    )
-                    .at("$.target");
-                }
-                let message = format!("the driver exec takes no {kind}: its agent reads its prompt once");
-                Refusal::new(refusal::Kind::Unsupported, message)
-                    .at("$.type")
-                    .hint("cancel it and submit it anew")
-            }
-        }
-    }
-
     pub(super) fn accepted(&self, origin: &Origin, kind: &str, task: Option<TaskId>, note: &str) -> Event {
         let (command, kind, note) = (origin.clone(), kind.to_owned(), note.to_owned());
         Event::Accepted { command, kind, task, note, repeats: None }
     }
-}
-
-/// A task that a command names.
-enum Found {
-    Live(TaskId),
-    /// It has ended; the folder says how.
-    Ended(TaskId, &'static str),
 }
 
 /// The agent that carries out a prompt.

@@ -15,6 +15,7 @@ use crate::log::{Log, LogError, Opened};
 use crate::outcome::Outcome;
 use crate::record::{self, Event, Record};
 use crate::refusal::{self, Refusal};
+use crate::scope::Scope;
 use crate::spool;
 use crate::store::{self, StoreError};
 
@@ -31,7 +32,12 @@ struct Given {
 
 impl Daemon {
     /// Passes an agent's word on to the run whose secret it knows.
-    pub(super) fn note(&mut self, origin: &Origin, note: Note) -> Result<event::Event, Refusal> {
+    pub(super) fn note(
+        &mut self,
+        origin: &Origin,
+        note: Note,
+        scope: &Scope,
+    ) -> Result<event::Event, Refusal> {
         let Note { token, text, summary, session } = note;
         if text.is_none() && summary.is_none() && session.is_none() {
             return Err(
@@ -43,8 +49,8 @@ impl Daemon {
             return Ok(self.accepted(origin, "note", Some(run.task), &format!("passed on to run {run}")));
         }
         let hash = digest::sha256_hex(token.as_bytes());
-        let attempts =
-            self.queues.tasks().filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));
+        let theirs = self.queues.tasks().filter(|(_, live)| scope.has(&live.spec));
+        let attempts = theirs.filter_map(|(task, live)| Some((task, live.state.live_attempt()?)));
         let runs: Vec<RunId> = attempts.map(|(task, attempt)| RunId { task, attempt }).collect();
         let Some(run) = runs.into_iter().find(|run| self.token_hash(*run).as_ref() == Some(&hash)) else {
             let refusal =

@@ -226,6 +226,10 @@ impl Supervisor {
         variables.push((environment::TASK.to_owned(), run.task.to_string().into()));
         variables.push((environment::ATTEMPT.to_owned(), run.attempt.to_string().into()));
         variables.push((environment::TOKEN.to_owned(), self.token.clone().into()));
+        let spec = &self.assignment.spec;
+        for (name, value) in [(environment::TENANT, &spec.tenant), (environment::PROJECT, &spec.project)] {
+            variables.extend(value.iter().map(|value| (name.to_owned(), value.to_string().into())));
+        }
         variables
     }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod adoption;
+mod changes;
 mod check;
 // Elsewhere scripts/check says that they are left out.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -28,6 +29,7 @@ mod restart;
 mod retries;
 mod runs;
 mod sandbox;
+mod scope;
 mod storm;
 mod terminal;
 mod together;

@@ -1,11 +1,11 @@
 //! A spool, a repository and a user of their own, in a temporary folder; all that runs there ends with the test.
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(crate) struct Sandbox {
     /// Removes the folder at the end, if it is ours to remove.
     _temporary: Option<tempfile::TempDir>,
     daemon: Option<Child>,
-    dropped: Cell<u32>,
+    dropped: AtomicU32,
 }
 
 /// A process of the sandbox.
@@ -60,7 +60,7 @@ impl Sandbox {
     /// What is in `folder`, made if it is not there, without a spool as yet; it stays there.
     pub(crate) fn at(folder: &Path) -> Sandbox {
         let folder = folder.canonicalize().unwrap();
-        let sandbox = Sandbox { folder, _temporary: None, daemon: None, dropped: Cell::new(0) };
+        let sandbox = Sandbox { folder, _temporary: None, daemon: None, dropped: AtomicU32::new(0) };
         for folder in ["home", "state", "outside"] {
             fs::create_dir_all(sandbox.path(folder)).unwrap();
         }
@@ -223,7 +223,7 @@ impl Sandbox {
 
     /// Drops a file as programs do: written elsewhere, renamed into the inbox.
     pub(crate) fn drop_by_mv(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        let aside = self.path(&format!("aside-{}", self.dropped.replace(self.dropped.get() + 1)));
+        let aside = self.path(&format!("aside-{}", self.dropped.fetch_add(1, Ordering::Relaxed)));
         fs::write(&aside, bytes).unwrap();
         self.move_in(&aside, &self.spool("inbox"), name);
     }
