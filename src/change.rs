@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_task_is_there_once_with_its_last_change_and_repeats_change_nothing() {
-        let held = State::Held { rank: Rank::default(), attempts: 0, until: None };
+        let held = State::Held { rank: Rank::default(), attempts: 0, until: None, needs: false };
         let events = [
             moved(1, ready()),
             moved(2, ready()),

@@ -34,6 +34,7 @@ mod dropping;
 mod find;
 mod follow;
 mod interrupt;
+mod needs;
 mod output;
 mod page;
 mod pending;

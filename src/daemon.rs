@@ -8,6 +8,7 @@ mod admit;
 mod batch;
 mod checkpoint;
 mod dispatch;
+mod edges;
 mod hand;
 mod perform;
 mod repeat;

@@ -158,6 +158,12 @@ impl Default for Rank {
     }
 }
 
+impl Rank {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Rank::default()
+    }
+}
+
 impl TryFrom<u8> for Rank {
     type Error = IdError;
     fn try_from(rank: u8) -> Result<Self, IdError> {

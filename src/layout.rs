@@ -2,6 +2,7 @@
 //!
 //! `spool-layout.md` is the specification of what lies at each; a test holds the two together.
 
+mod folders;
 mod local;
 mod names;
 mod place;
@@ -41,6 +42,7 @@ const NAMES: &[&str] = &[
     FAILED,
     CANCELLED,
     BLOCKED,
+    SKIPPED,
     RUNS,
     RUN_LOG,
     RUN_RECORD,
@@ -95,6 +97,7 @@ const DONE: &str = "done";
 const FAILED: &str = "failed";
 const CANCELLED: &str = "cancelled";
 const BLOCKED: &str = "blocked";
+const SKIPPED: &str = "skipped";
 const RUNS: &str = "runs";
 const RUN_LOG: &str = "events.jsonl";
 const RUN_RECORD: &str = "run.json";
@@ -136,7 +139,7 @@ const LOCKS: &str = "locks";
 pub(crate) const DOT_SPOOL: &str = ".gitspool";
 
 /// The folders in which ended tasks lie, under the date of their id.
-pub(crate) const ENDED_FOLDERS: [&str; 4] = [DONE, FAILED, CANCELLED, BLOCKED];
+pub(crate) const ENDED_FOLDERS: [&str; 5] = [DONE, FAILED, CANCELLED, BLOCKED, SKIPPED];
 
 /// The paths inside one spool.
 #[derive(Clone, Debug)]
@@ -331,24 +334,6 @@ impl Layout {
     /// The file that keeps git from removing an empty folder.
     pub(crate) fn keep(&self, folder: &Path) -> PathBuf {
         folder.join(KEEP)
-    }
-
-    /// The folders that a new spool has, parents first.
-    pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let mut folders =
-            vec![self.root.clone(), self.inbox(), self.receipts(), self.refused(), self.queues()];
-        folders.extend([self.runs(), self.agents(), self.events(), self.texts(), self.keys()]);
-        folders.extend([self.local(), self.tmp(), self.claimed()]);
-        folders
-    }
-
-    /// The folders that a queue has on `host`, parents first.
-    pub(crate) fn queue_folders(&self, queue: &Name, host: &Name) -> Vec<PathBuf> {
-        let base = self.queue(queue);
-        let mut folders = vec![base.clone(), self.held(queue), self.waiting(queue), self.ready(queue)];
-        folders.extend([base.join(ACTIVE), self.active(queue, host)]);
-        folders.extend(ENDED_FOLDERS.iter().map(|folder| base.join(folder)));
-        folders
     }
 }
 

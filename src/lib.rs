@@ -14,6 +14,7 @@ mod misfit;
 mod json;
 mod workspace;
 mod retry;
+mod needs;
 mod spec;
 mod scope;
 mod command;

@@ -17,12 +17,16 @@ pub(crate) enum Outcome {
     Interrupted,
     /// Nobody saw how it ended.
     Lost,
+    /// Of a task: what it needs has not succeeded.
+    Blocked,
+    /// Of a task: what it waits for has ended so that it is not wanted.
+    Skipped,
 }
 
 impl Outcome {
     /// Every outcome, the best first.
     #[cfg(test)]
-    pub(crate) const ALL: [Outcome; 7] = [
+    pub(crate) const ALL: [Outcome; 9] = [
         Outcome::Succeeded,
         Outcome::Cancelled,
         Outcome::Failed,
@@ -30,6 +34,8 @@ impl Outcome {
         Outcome::TimedOut,
         Outcome::Interrupted,
         Outcome::Lost,
+        Outcome::Skipped,
+        Outcome::Blocked,
     ];
 
     /// The folder of tasks that ended so; one of `layout::ENDED_FOLDERS`.
@@ -37,12 +43,20 @@ impl Outcome {
         match self {
             Outcome::Succeeded => "done",
             Outcome::Cancelled => "cancelled",
+            Outcome::Blocked => "blocked",
+            Outcome::Skipped => "skipped",
             Outcome::Failed
             | Outcome::Signalled
             | Outcome::TimedOut
             | Outcome::Interrupted
             | Outcome::Lost => "failed",
         }
+    }
+
+    /// What the folder of a task's file tells of its outcome: the most usual one that leads there.
+    pub(crate) fn of_folder(folder: &str) -> Outcome {
+        let there = [Outcome::Succeeded, Outcome::Cancelled, Outcome::Blocked, Outcome::Skipped];
+        there.into_iter().find(|outcome| outcome.folder() == folder).unwrap_or(Outcome::Failed)
     }
 
     /// The word for it in records and on the command line.
@@ -55,6 +69,8 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
             Outcome::Interrupted => "interrupted",
             Outcome::Lost => "lost",
+            Outcome::Blocked => "blocked",
+            Outcome::Skipped => "skipped",
         }
     }
 
@@ -68,6 +84,8 @@ impl Outcome {
             Outcome::Cancelled => "was cancelled",
             Outcome::Interrupted => "was interrupted",
             Outcome::Lost => "was lost",
+            Outcome::Blocked => "was blocked",
+            Outcome::Skipped => "was skipped",
         }
     }
 }

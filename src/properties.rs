@@ -62,19 +62,19 @@ fn time() -> impl Strategy<Value = Timestamp> {
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
         (rank(), 0..9_u32).prop_map(|(rank, attempts)| State::Ready { rank, attempts }),
-        (rank(), 0..9_u32, option::of(time())).prop_map(|(rank, attempts, until)| State::Held {
-            rank,
-            attempts,
-            until
-        }),
-        (rank(), 0..9_u32, option::of(time())).prop_map(|(rank, attempts, until)| State::Waiting {
-            rank,
-            attempts,
-            until
-        }),
+        (rank(), 0..9_u32, option::of(time()), any::<bool>())
+            .prop_map(|(rank, attempts, until, needs)| State::Held { rank, attempts, until, needs }),
+        (rank(), 0..9_u32, option::of(time()), any::<bool>())
+            .prop_map(|(rank, attempts, until, needs)| State::Waiting { rank, attempts, until, needs }),
         (name(), 1..9_u32, rank()).prop_map(|(host, attempt, rank)| State::Active { attempt, host, rank }),
-        (name(), 1..9_u32).prop_map(|(host, attempt)| State::Cancelling { attempt, host }),
-        (outcome(), 0..9_u32).prop_map(|(outcome, attempts)| State::Ended { outcome, attempts }),
+        (name(), 1..9_u32, rank()).prop_map(|(host, attempt, rank)| State::Cancelling {
+            attempt,
+            host,
+            rank
+        }),
+        (outcome(), 0..9_u32, rank(), option::of(task())).prop_map(|(outcome, attempts, rank, because)| {
+            State::Ended { outcome, attempts, rank, because }
+        }),
     ]
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::id::{Name, Rank, TaskId};
 use crate::json::{self, Shape};
+use crate::needs::Waits;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
 use crate::task::State;
@@ -73,6 +74,10 @@ pub(crate) struct Queues {
     queues: BTreeMap<Name, Queue>,
     /// The waiting tasks that have a time, by it.
     times: BTreeSet<(Timestamp, TaskId)>,
+    /// The tasks by their names.
+    names: BTreeMap<Name, BTreeSet<TaskId>>,
+    /// Who waits for whom.
+    waits: Waits,
 }
 
 impl Queues {
@@ -99,27 +104,51 @@ impl Queues {
     /// Adds a task, or replaces what is known of it.
     pub(crate) fn insert(&mut self, task: TaskId, live: Live) {
         self.forget(task);
-        self.index(&live.spec.queue.clone(), task, &live.state, true);
-        if !live.state.is_ended() {
-            self.tasks.insert(task, live);
+        if live.state.is_ended() {
+            return;
         }
+        self.index(&live.spec, task, &live.state, true);
+        if let Some(name) = live.spec.name.clone() {
+            self.names.entry(name).or_default().insert(task);
+        }
+        self.waits.lives(task);
+        self.tasks.insert(task, live);
     }
 
     /// Takes note of a task's new state. A task that ended is forgotten, and returned.
     pub(crate) fn set_state(&mut self, task: TaskId, state: &State) -> Option<Live> {
         let live = self.tasks.get_mut(&task)?;
         let before = std::mem::replace(&mut live.state, state.clone());
-        let queue = live.spec.queue.clone();
-        self.index(&queue, task, &before, false);
-        self.index(&queue, task, state, true);
-        if state.is_ended() { self.tasks.remove(&task) } else { None }
+        let spec = Arc::clone(&live.spec);
+        self.index(&spec, task, &before, false);
+        self.index(&spec, task, state, true);
+        if !state.is_ended() {
+            return None;
+        }
+        self.forget_name(task, &spec);
+        self.waits.ended(task);
+        self.tasks.remove(&task)
     }
 
     /// Forgets a task, as if it had never been.
     pub(crate) fn forget(&mut self, task: TaskId) {
         if let Some(live) = self.tasks.remove(&task) {
-            self.index(&live.spec.queue, task, &live.state, false);
+            self.index(&live.spec, task, &live.state, false);
+            self.forget_name(task, &live.spec);
         }
+    }
+
+    fn forget_name(&mut self, task: TaskId, spec: &Spec) {
+        let Some(name) = &spec.name else { return };
+        let is_last = self.names.get_mut(name).is_some_and(|named| named.remove(&task) && named.is_empty());
+        if is_last {
+            self.names.remove(name);
+        }
+    }
+
+    /// Who waits for whom.
+    pub(crate) fn waits(&mut self) -> &mut Waits {
+        &mut self.waits
     }
 
     /// The waiting tasks whose time has come.
@@ -132,11 +161,17 @@ impl Queues {
         self.times.iter().map(|(until, _)| *until).find(|until| *until > now)
     }
 
-    fn index(&mut self, queue: &Name, task: TaskId, state: &State, present: bool) {
-        if let State::Waiting { until: Some(until), .. } = state {
+    fn index(&mut self, spec: &Spec, task: TaskId, state: &State, present: bool) {
+        // A time that comes while it waits for others too changes nothing.
+        if let State::Waiting { until: Some(until), needs: false, .. } = state {
             put(&mut self.times, (*until, task), present);
         }
-        let queue = self.queue_mut(queue);
+        match (state.waits_for_others(), present) {
+            (true, true) => self.waits.add(task, spec, matches!(state, State::Waiting { .. })),
+            (true, false) => self.waits.remove(task, spec),
+            (false, _) => {}
+        }
+        let queue = self.queue_mut(&spec.queue);
         match state {
             State::Held { .. } => put(&mut queue.held, task, present),
             State::Waiting { .. } => put(&mut queue.waiting, task, present),
@@ -152,9 +187,14 @@ impl Queues {
         if let Ok(task) = id.parse::<TaskId>() {
             return self.tasks.contains_key(&task).then_some(task).into_iter().collect();
         }
-        let named = |live: &Live| live.spec.name.as_ref().is_some_and(|name| name.as_str() == target);
-        let ends = |task: &TaskId| target.len() >= 4 && task.to_string().ends_with(target);
-        self.tasks().filter(|(task, live)| named(live) || ends(task)).map(|(task, _)| task).collect()
+        let named = target.parse::<Name>().ok().and_then(|name| self.names.get(&name));
+        let mut found: BTreeSet<TaskId> = named.into_iter().flatten().copied().collect();
+        // Ids are compared one by one only with what can be the end of one.
+        let is_end = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+        if target.len() >= 4 && target.bytes().all(is_end) {
+            found.extend(self.tasks.keys().filter(|task| task.to_string().ends_with(target)));
+        }
+        found.into_iter().collect()
     }
 
     /// The directories in which tasks work themselves, one at a time.
@@ -222,7 +262,10 @@ mod tests {
         assert_eq!(default_queue(&queues).pick(|_| true), [id(1)]);
         queues.set_state(id(1), &active);
         assert_eq!(default_queue(&queues).pick(|_| true), []);
-        queues.set_state(id(3), &State::Ended { outcome: Outcome::Lost, attempts: 1 });
+        queues.set_state(
+            id(3),
+            &State::Ended { outcome: Outcome::Lost, attempts: 1, rank: Rank::default(), because: None },
+        );
         assert_eq!(default_queue(&queues).pick(|_| true), [id(2)]);
         assert!(queues.task(id(3)).is_none(), "what ended is not kept");
     }
@@ -232,7 +275,8 @@ mod tests {
         let mut queues = Queues::default();
         let at = Timestamp::from_micros;
         for (n, until) in [(1, 20), (2, 10), (3, 20)] {
-            let state = State::Waiting { rank: Rank::default(), attempts: 0, until: Some(at(until)) };
+            let state =
+                State::Waiting { rank: Rank::default(), attempts: 0, until: Some(at(until)), needs: false };
             queues.insert(id(n), Live { state, ..ready(50) });
         }
         assert_eq!((queues.due(at(9)), queues.next_time(at(9))), (vec![], Some(at(10))));
@@ -240,7 +284,10 @@ mod tests {
         assert_eq!((queues.due(at(30)), queues.next_time(at(20))), (vec![id(2), id(1), id(3)], None));
         assert_eq!(default_queue(&queues).pick(|_| true), []);
         queues.set_state(id(1), &State::Ready { rank: Rank::default(), attempts: 0 });
-        queues.set_state(id(2), &State::Held { rank: Rank::default(), attempts: 0, until: Some(at(10)) });
+        queues.set_state(
+            id(2),
+            &State::Held { rank: Rank::default(), attempts: 0, until: Some(at(10)), needs: false },
+        );
         assert_eq!((queues.due(at(30)), default_queue(&queues).pick(|_| true)), (vec![id(3)], vec![id(1)]));
         queues.forget(id(3));
         assert!(queues.due(at(30)).is_empty() && default_queue(&queues).waiting.is_empty());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Name, RunId};
 use crate::json::Shape;
+use crate::needs::{OnFailedNeed, Target};
 use crate::outcome::Outcome;
 use crate::refusal::{Kind, Refusal};
 use crate::retry::{After, Retry};
@@ -61,6 +62,18 @@ pub(crate) struct Spec {
     /// The same, so long after it was admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delay_seconds: Option<u64>,
+    /// Tasks that must have succeeded before it starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) needs: Vec<Target>,
+    /// Tasks that must have ended, however.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<Target>,
+    /// Tasks that must have ended without success.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after_failed: Vec<Target>,
+    /// What becomes of it when what it needs has not succeeded.
+    #[serde(skip_serializing_if = "OnFailedNeed::is_default")]
+    pub(crate) on_failed_need: OnFailedNeed,
     /// When it is tried again; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Retry>,
@@ -125,6 +138,10 @@ impl Default for Spec {
             env: BTreeMap::new(),
             start_at: None,
             delay_seconds: None,
+            needs: Vec::new(),
+            after: Vec::new(),
+            after_failed: Vec::new(),
+            on_failed_need: OnFailedNeed::Block,
             retry: None,
             repeatable: None,
             timeout_seconds: None,
@@ -173,6 +190,10 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("env", None),
     ("start_at", None),
     ("delay_seconds", None),
+    ("needs", None),
+    ("after", None),
+    ("after_failed", None),
+    ("on_failed_need", None),
     ("retry", Some(&RETRY)),
     ("repeatable", None),
     ("timeout_seconds", None),
@@ -249,6 +270,7 @@ impl Spec {
             let message = "a task has a time to start at, or a delay, and not both";
             return Err(Refusal::new(Kind::Conflict, message).at("$.delay_seconds"));
         }
+        self.check_edges()?;
         if self.item.as_ref().is_some_and(|item| item.len() > 1024 || item.contains(char::is_control)) {
             return invalid("$.item", "a work item is one line of at most 1024 bytes");
         }
@@ -357,6 +379,10 @@ mod tests {
             env: [("A".into(), "b".into())].into(),
             start_at: Some(Timestamp::from_micros(0)),
             delay_seconds: Some(0),
+            needs: vec![Target::Word("a".into())],
+            after: vec![Target::Word("b".into())],
+            after_failed: vec![Target::Word("c".into())],
+            on_failed_need: OnFailedNeed::Hold,
             retry: Some(Retry::default()),
             repeatable: Some(true),
             timeout_seconds: Some(1),

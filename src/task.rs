@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Name, Rank};
+use crate::id::{Name, Rank, TaskId};
+use crate::needs::OnFailedNeed;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 
@@ -19,19 +20,23 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum State {
-    /// Rests until somebody releases it; then it waits for its time, if it has one.
+    /// Rests until somebody releases it; then it waits for other tasks and for its time, if it has any.
     Held {
         rank: Rank,
         attempts: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        needs: bool,
     },
-    /// Waits for its time.
+    /// Waits for the other tasks that its spec names, with `needs`; for its time, with `until`; or for both.
     Waiting {
         rank: Rank,
         attempts: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        needs: bool,
     },
     /// Waits for a slot.
     Ready { rank: Rank, attempts: u32 },
@@ -44,9 +49,23 @@ pub(crate) enum State {
         rank: Rank,
     },
     /// As active, but somebody asked for its end.
-    Cancelling { attempt: u32, host: Name },
+    Cancelling {
+        attempt: u32,
+        host: Name,
+        #[serde(default, skip_serializing_if = "Rank::is_default")]
+        rank: Rank,
+    },
     /// Over; `attempts` is 0 when it never started.
-    Ended { outcome: Outcome, attempts: u32 },
+    Ended {
+        outcome: Outcome,
+        attempts: u32,
+        /// That of a further attempt, if somebody asks for one.
+        #[serde(default, skip_serializing_if = "Rank::is_default")]
+        rank: Rank,
+        /// The task that it waited for in vain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<TaskId>,
+    },
 }
 
 /// What can happen to a task.
@@ -54,8 +73,15 @@ pub(crate) enum State {
 pub(crate) enum Event {
     HoldAsked,
     ReleaseAsked,
-    /// What it waited for has come.
+    /// The time that it waited for has come.
     Due,
+    /// The tasks that it waited for have all ended as it wants them to.
+    NeedsMet,
+    /// One of them has ended otherwise.
+    NeedFailed {
+        need: TaskId,
+        then: OnFailedNeed,
+    },
     RankAsked(Rank),
     Started {
         host: Name,
@@ -101,59 +127,94 @@ pub(crate) fn transition(state: State, event: &Event) -> (State, Vec<Effect>) {
 
 fn next(state: State, event: &Event) -> State {
     match state {
-        State::Held { rank, attempts, until } => match event {
-            Event::ReleaseAsked => match until {
-                Some(_) => State::Waiting { rank, attempts, until },
-                None => State::Ready { rank, attempts },
-            },
-            Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until },
-            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
+        State::Held { rank, attempts, until, needs } => match event {
+            Event::ReleaseAsked if needs || until.is_some() => {
+                State::Waiting { rank, attempts, until, needs }
+            }
+            Event::ReleaseAsked => State::Ready { rank, attempts },
+            Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until, needs },
+            Event::CancelAsked => cancelled(rank, attempts),
+            // Whatever becomes of what it waits for: that is looked at when it is released.
+            Event::NeedsMet | Event::NeedFailed { .. } => state,
             Event::HoldAsked | Event::Due | Event::Started { .. } | Event::RunEnded { .. } => state,
         },
-        State::Waiting { rank, attempts, until } => match event {
-            Event::HoldAsked => State::Held { rank, attempts, until },
-            Event::ReleaseAsked | Event::Due => State::Ready { rank, attempts },
-            Event::RankAsked(rank) => State::Waiting { rank: *rank, attempts, until },
-            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
-            Event::Started { .. } | Event::RunEnded { .. } => state,
-        },
+        State::Waiting { .. } => next_of_waiting(state, event),
         State::Ready { rank, attempts } => match event {
-            Event::HoldAsked => State::Held { rank, attempts, until: None },
+            Event::HoldAsked => State::Held { rank, attempts, until: None, needs: false },
             Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
             Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone(), rank },
-            Event::CancelAsked => State::Ended { outcome: Outcome::Cancelled, attempts },
-            Event::ReleaseAsked | Event::Due | Event::RunEnded { .. } => state,
+            Event::CancelAsked => cancelled(rank, attempts),
+            Event::ReleaseAsked
+            | Event::Due
+            | Event::NeedsMet
+            | Event::NeedFailed { .. }
+            | Event::RunEnded { .. } => state,
         },
         State::Active { attempt, ref host, rank } => match event {
-            Event::CancelAsked => State::Cancelling { attempt, host: host.clone() },
+            Event::CancelAsked => State::Cancelling { attempt, host: host.clone(), rank },
             Event::RunEnded { attempt: ended, outcome, next } if *ended == attempt => match *next {
-                Next::End => State::Ended { outcome: *outcome, attempts: attempt },
+                Next::End => State::Ended { outcome: *outcome, attempts: attempt, rank, because: None },
                 Next::Again { until: None } => State::Ready { rank, attempts: attempt },
-                Next::Again { until } => State::Waiting { rank, attempts: attempt, until },
-                Next::Hold => State::Held { rank, attempts: attempt, until: None },
+                Next::Again { until } => State::Waiting { rank, attempts: attempt, until, needs: false },
+                Next::Hold => State::Held { rank, attempts: attempt, until: None, needs: false },
             },
             Event::RunEnded { .. }
             | Event::HoldAsked
             | Event::ReleaseAsked
             | Event::Due
+            | Event::NeedsMet
+            | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::Started { .. } => state,
         },
-        State::Cancelling { attempt, .. } => match event {
+        State::Cancelling { attempt, rank, .. } => match event {
             // Whoever cancels a task wants no other attempt.
             Event::RunEnded { attempt: ended, outcome, .. } if *ended == attempt => {
-                State::Ended { outcome: *outcome, attempts: attempt }
+                State::Ended { outcome: *outcome, attempts: attempt, rank, because: None }
             }
             Event::RunEnded { .. }
             | Event::CancelAsked
             | Event::HoldAsked
             | Event::ReleaseAsked
             | Event::Due
+            | Event::NeedsMet
+            | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::Started { .. } => state,
         },
         State::Ended { .. } => state,
     }
+}
+
+/// The same of a task that waits.
+fn next_of_waiting(state: State, event: &Event) -> State {
+    let State::Waiting { rank, attempts, until, needs } = state else { return state };
+    match event {
+        Event::HoldAsked => State::Held { rank, attempts, until, needs },
+        // Whoever releases it wants it to start now, whatever it waits for.
+        Event::ReleaseAsked => State::Ready { rank, attempts },
+        Event::Due if !needs => State::Ready { rank, attempts },
+        Event::NeedsMet if needs => match until {
+            Some(_) => State::Waiting { rank, attempts, until, needs: false },
+            None => State::Ready { rank, attempts },
+        },
+        Event::NeedFailed { need, then } if needs => match then.outcome() {
+            Some(outcome) => State::Ended { outcome, attempts, rank, because: Some(*need) },
+            None => State::Held { rank, attempts, until, needs: false },
+        },
+        Event::RankAsked(rank) => State::Waiting { rank: *rank, attempts, until, needs },
+        Event::CancelAsked => cancelled(rank, attempts),
+        Event::Due
+        | Event::NeedsMet
+        | Event::NeedFailed { .. }
+        | Event::Started { .. }
+        | Event::RunEnded { .. } => state,
+    }
+}
+
+/// What was cancelled before it started.
+fn cancelled(rank: Rank, attempts: u32) -> State {
+    State::Ended { outcome: Outcome::Cancelled, attempts, rank, because: None }
 }
 
 /// What a task found in `state` after a crash still owes: the same as what brought it there asked for.
@@ -175,6 +236,16 @@ pub(crate) fn owed(state: &State) -> Vec<Effect> {
 impl State {
     pub(crate) fn is_ended(&self) -> bool {
         matches!(self, State::Ended { .. })
+    }
+
+    /// Whether it waits for other tasks, or would if it were released.
+    pub(crate) fn waits_for_others(&self) -> bool {
+        match self {
+            State::Held { needs, .. } | State::Waiting { needs, .. } => *needs,
+            State::Ready { .. } | State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => {
+                false
+            }
+        }
     }
 
     /// The run that is carrying the task out now.
@@ -221,18 +292,26 @@ mod tests {
         Some(Timestamp::from_micros(1))
     }
 
+    fn need() -> TaskId {
+        "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()
+    }
+
     fn all_states() -> Vec<State> {
-        let rank = Rank::default();
+        let rank = Rank::try_from(7).unwrap();
         let mut states = vec![
-            State::Held { rank, attempts: 0, until: None },
-            State::Held { rank, attempts: 1, until: time() },
-            State::Waiting { rank, attempts: 1, until: time() },
-            State::Waiting { rank, attempts: 0, until: None },
             State::Ready { rank, attempts: 1 },
             State::Active { attempt: 2, host: host(), rank },
-            State::Cancelling { attempt: 2, host: host() },
+            State::Cancelling { attempt: 2, host: host(), rank },
         ];
-        states.extend(Outcome::ALL.map(|outcome| State::Ended { outcome, attempts: 2 }));
+        for needs in [false, true] {
+            states.push(State::Held { rank, attempts: 0, until: None, needs });
+            states.push(State::Held { rank, attempts: 1, until: time(), needs });
+            states.push(State::Waiting { rank, attempts: 1, until: time(), needs });
+            states.push(State::Waiting { rank, attempts: 0, until: None, needs });
+        }
+        states.extend(Outcome::ALL.map(|outcome| State::Ended { outcome, attempts: 2, rank, because: None }));
+        let outcome = Outcome::Blocked;
+        states.push(State::Ended { outcome, attempts: 0, rank, because: Some(need()) });
         states
     }
 
@@ -244,7 +323,9 @@ mod tests {
             Event::RankAsked(Rank::try_from(10).unwrap()),
             Event::Started { host: host() },
             Event::CancelAsked,
+            Event::NeedsMet,
         ];
+        events.extend(OnFailedNeed::ALL.map(|then| Event::NeedFailed { need: need(), then }));
         for attempt in 1..=3 {
             for next in [Next::End, Next::Again { until: None }, Next::Again { until: time() }, Next::Hold] {
                 events.extend(Outcome::ALL.map(|outcome| Event::RunEnded { attempt, outcome, next }));
@@ -274,6 +355,33 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_waits_for_others_and_a_time_waits_for_both_and_a_held_one_for_nobody() {
+        let rank = Rank::default();
+        let waiting = |until, needs| State::Waiting { rank, attempts: 0, until, needs };
+        let after = |state: State, events: &[Event]| {
+            events.iter().fold(state, |state, event| transition(state, event).0)
+        };
+        let both = waiting(time(), true);
+        assert_eq!(after(both.clone(), &[Event::Due]), both, "its time alone does not help");
+        assert_eq!(after(both.clone(), &[Event::NeedsMet]), waiting(time(), false));
+        assert_eq!(after(both.clone(), &[Event::NeedsMet, Event::Due]).word(), "ready");
+        assert_eq!(after(waiting(None, true), &[Event::NeedsMet]).word(), "ready");
+        assert_eq!(after(both.clone(), &[Event::ReleaseAsked]).word(), "ready");
+        assert_eq!(after(both.clone(), &[Event::HoldAsked, Event::ReleaseAsked]), both);
+        for (then, word) in
+            [(OnFailedNeed::Block, "blocked"), (OnFailedNeed::Skip, "skipped"), (OnFailedNeed::Hold, "held")]
+        {
+            let failed = Event::NeedFailed { need: need(), then };
+            assert_eq!(after(both.clone(), std::slice::from_ref(&failed)).word(), word);
+            assert_eq!(after(both.clone(), &[Event::HoldAsked, failed.clone()]).word(), "held");
+            assert_eq!(after(waiting(time(), false), &[failed]), waiting(time(), false));
+        }
+        let held =
+            after(waiting(None, true), &[Event::NeedFailed { need: need(), then: OnFailedNeed::Hold }]);
+        assert_eq!(after(held, &[Event::ReleaseAsked]).word(), "ready", "it waits no more");
+    }
+
+    #[test]
     fn only_a_ready_task_starts_and_each_start_is_a_new_attempt() {
         for state in all_states() {
             let (next, effects) = transition(state.clone(), &Event::Started { host: host() });
@@ -289,12 +397,13 @@ mod tests {
     fn only_a_waiting_task_is_made_ready_by_its_time_and_one_that_was_held_waits_on() {
         for state in all_states() {
             let (next, _) = transition(state.clone(), &Event::Due);
-            assert_eq!(next != state, matches!(state, State::Waiting { .. }), "{state:?} {next:?}");
+            let waits = matches!(state, State::Waiting { needs: false, .. });
+            assert_eq!(next != state, waits, "{state:?} {next:?}");
         }
         let rank = Rank::default();
-        let waiting = State::Waiting { rank, attempts: 1, until: time() };
+        let waiting = State::Waiting { rank, attempts: 1, until: time(), needs: false };
         let (held, _) = transition(waiting.clone(), &Event::HoldAsked);
-        assert_eq!(held, State::Held { rank, attempts: 1, until: time() });
+        assert_eq!(held, State::Held { rank, attempts: 1, until: time(), needs: false });
         assert_eq!(transition(held, &Event::ReleaseAsked).0, waiting);
         assert_eq!(transition(waiting, &Event::ReleaseAsked).0, State::Ready { rank, attempts: 1 });
     }
@@ -313,10 +422,13 @@ mod tests {
         let active = State::Active { attempt: 2, host: host(), rank };
         let ended = |next| Event::RunEnded { attempt: 2, outcome: Outcome::Failed, next };
         for (next, state) in [
-            (Next::End, State::Ended { outcome: Outcome::Failed, attempts: 2 }),
+            (Next::End, State::Ended { outcome: Outcome::Failed, attempts: 2, rank, because: None }),
             (Next::Again { until: None }, State::Ready { rank, attempts: 2 }),
-            (Next::Again { until: time() }, State::Waiting { rank, attempts: 2, until: time() }),
-            (Next::Hold, State::Held { rank, attempts: 2, until: None }),
+            (
+                Next::Again { until: time() },
+                State::Waiting { rank, attempts: 2, until: time(), needs: false },
+            ),
+            (Next::Hold, State::Held { rank, attempts: 2, until: None, needs: false }),
         ] {
             assert_eq!(transition(active.clone(), &ended(next)).0, state);
             let (cancelling, _) = transition(active.clone(), &Event::CancelAsked);
@@ -328,7 +440,7 @@ mod tests {
     fn a_cancelled_ready_task_never_starts() {
         let ready = State::Ready { rank: Rank::default(), attempts: 0 };
         let (ended, _) = transition(ready, &Event::CancelAsked);
-        assert_eq!(ended, State::Ended { outcome: Outcome::Cancelled, attempts: 0 });
+        assert_eq!(ended, cancelled(Rank::default(), 0));
         assert_eq!(transition(ended.clone(), &Event::Started { host: host() }), (ended, vec![]));
     }
 

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::id::{Name, TaskId};
+use crate::needs::Edge;
 use crate::shortage::Shortage;
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub(crate) enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         start_at: Option<Timestamp>,
     },
+    /// Another task has not ended as it wants it to: how that stands.
+    Task { edge: Edge, task: TaskId, state: &'static str },
     /// Its queue is paused.
     Paused { queue: Name },
     /// As many run as may.
@@ -58,8 +61,8 @@ pub(crate) struct Around {
     pub(crate) directory: Option<(String, TaskId)>,
 }
 
-/// Why a task does not run that is ready, or `rests` for a reason of its own.
-pub(crate) fn reasons(rests: Option<Reason>, around: &Around) -> Vec<Reason> {
+/// Why a task does not run that is ready, or `rests` for reasons of its own.
+pub(crate) fn reasons(rests: Vec<Reason>, around: &Around) -> Vec<Reason> {
     let Around { queue, active, before, .. } = around;
     let few = |tasks: &[TaskId]| tasks.iter().take(NAMED_MAX).copied().collect::<Vec<_>>();
     let queue = || queue.clone();
@@ -100,6 +103,13 @@ impl Reason {
                 let time = start_at.map(|at| format!(", {at}")).unwrap_or_default();
                 format!("it waits for its time{time}; `gitspool release` makes it ready at once")
             }
+            Reason::Task { edge, task, state } => match edge {
+                Edge::Needs => format!("it needs the success of task {task}, which is {state}"),
+                Edge::After => format!("it waits for the end of task {task}, which is {state}"),
+                Edge::AfterFailed => {
+                    format!("it starts only if task {task} ends without success, and that is {state}")
+                }
+            },
             Reason::Paused { queue } => format!("queue {queue} is paused; remove its file PAUSED"),
             Reason::Slots { queue, slots, taken_by } => {
                 format!("all {slots} slots of queue {queue} are taken, by {}", ids(taken_by))
@@ -145,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_task_that_may_start_has_no_reason_and_else_all_are_told_at_once() {
-        assert_eq!(reasons(None, &free()), []);
+        assert_eq!(reasons(vec![], &free()), []);
+        let task_reason = Reason::Task { edge: Edge::Needs, task: task(9), state: "active" };
         let around = Around {
             daemon: false,
             short: Some((Shortage::Space, "full".into())),
@@ -155,15 +166,15 @@ mod tests {
             directory: Some(("/d".into(), task(1))),
             ..free()
         };
-        let kinds: Vec<String> = reasons(Some(Reason::Held), &around)
+        let kinds: Vec<String> = reasons(vec![Reason::Held, task_reason.clone()], &around)
             .iter()
             .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(kinds, ["no_daemon", "short", "held", "paused", "slots", "directory", "behind"]);
-        for reason in reasons(Some(Reason::Held), &around) {
+        assert_eq!(kinds, ["no_daemon", "short", "held", "task", "paused", "slots", "directory", "behind"]);
+        for reason in reasons(vec![Reason::Held, task_reason.clone()], &around) {
             assert!(reason.words().len() > 10 && !reason.words().contains('\n'), "{reason:?}");
         }
-        let Some(Reason::Behind { count: 17, first }) = reasons(None, &around).pop() else {
+        let Some(Reason::Behind { count: 17, first }) = reasons(vec![], &around).pop() else {
             panic!("behind")
         };
         assert_eq!(first.len(), NAMED_MAX);
@@ -171,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_free_slot_is_none_when_there_are_none_or_nobody_knows() {
-        let with = |slots| reasons(None, &Around { slots, ..free() });
+        let with = |slots| reasons(vec![], &Around { slots, ..free() });
         assert_eq!(with(Ok(0)), [Reason::NoSlots { queue: free().queue }]);
         assert!(matches!(&with(Err("torn".into()))[..], [Reason::Settings { .. }]));
     }

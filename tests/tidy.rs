@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 34] = [
+const DECIDING: [&str; 35] = [
     "id",
     "time",
     "digest",
@@ -21,6 +21,7 @@ const DECIDING: [&str; 34] = [
     "key",
     "workspace",
     "retry",
+    "needs",
     "spec",
     "scope",
     "command",

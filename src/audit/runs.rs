@@ -128,7 +128,7 @@ impl Audit<'_> {
                         copy(),
                     );
                 }
-                (Some(is), State::Ended { outcome, attempts })
+                (Some(is), State::Ended { outcome, attempts, .. })
                     if told.by_run && *attempts == run.attempt && is != *outcome =>
                 {
                     let what = format!("its log says {}, and its task {}", is.word(), outcome.word());

@@ -17,7 +17,7 @@ use crate::store;
 use crate::time::Timestamp;
 
 /// What a state may be called: a folder's name, an outcome, or all that ended.
-const STATES: [&str; 14] = [
+const STATES: [&str; 15] = [
     "held",
     "waiting",
     "ready",
@@ -32,6 +32,7 @@ const STATES: [&str; 14] = [
     "interrupted",
     "lost",
     "blocked",
+    "skipped",
 ];
 
 /// List tasks in the order of dispatch: those that run, those that are ready, those that wait, those that are held
@@ -235,9 +236,24 @@ impl Row {
             self.found.queue.to_string(),
             name.unwrap_or_default(),
             shown::age(self.since(), now),
-            spec.map_or_else(|| "(its file cannot be read)".to_owned(), shown::work),
+            spec.map_or_else(
+                || "(its file cannot be read)".to_owned(),
+                |spec| self.waits_for(spec) + &shown::work(spec),
+            ),
         ];
         cells.into()
+    }
+
+    /// The tasks that it waits for, in words before what it does.
+    fn waits_for(&self, spec: &Spec) -> String {
+        const NAMED_MAX: usize = 3;
+        let waits = matches!(self.found.place, Place::Held | Place::Waiting);
+        let mut tasks: Vec<String> =
+            spec.edges().filter(|_| waits).map(|(_, task)| shown::short(task)).collect();
+        let more = tasks.len().saturating_sub(NAMED_MAX);
+        tasks.truncate(NAMED_MAX);
+        tasks.extend((more > 0).then(|| format!("{more} more")));
+        if tasks.is_empty() { String::new() } else { format!("(after {}) ", tasks.join(", ")) }
     }
 
     fn value(&self) -> Value {

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::find::{self, Found, Place};
+use super::needs::Need;
 use super::run::because;
-use super::{Answer, CliError, Context, print, print_json, runs, shown};
+use super::{Answer, CliError, Context, needs, print, print_json, runs, shown};
 use crate::clock;
 use crate::id::RunId;
 use crate::layout::Layout;
@@ -35,10 +36,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     }
     let spec = find::spec(&found)?;
     let word = runs::state_word(&found, runs::last(&layout, found.task)?.as_ref());
+    let needs = spec.as_ref().map_or(Ok(vec![]), |spec| needs::of(&layout, spec))?;
     if context.json {
-        print_json(&value(&found, spec.as_ref(), word, &records))?;
+        let mut value = value(&found, spec.as_ref(), word, &records);
+        if !needs.is_empty() {
+            value["waits_for"] = json!(needs);
+        }
+        print_json(&value)?;
     } else {
-        print(&text(&layout, &found, spec.as_ref(), word, &records, clock::now()))?;
+        print(&text(&layout, &found, spec.as_ref(), word, &needs, &records, clock::now()))?;
     }
     Ok(Answer::Yes)
 }
@@ -87,6 +93,7 @@ fn text(
     found: &Found,
     spec: Option<&Spec>,
     word: &str,
+    needs: &[Need],
     records: &[Record],
     now: Timestamp,
 ) -> String {
@@ -104,6 +111,10 @@ fn text(
     match spec {
         Some(spec) => add_spec(&mut lines, spec),
         None => lines.add("spec", "its file cannot be read"),
+    }
+    for Need { edge, task, state, is_met } in needs {
+        let met = if *is_met { "" } else { ", waited for" };
+        lines.add(&edge.key().replace('_', " "), format!("{task} ({state}{met})"));
     }
     for record in records {
         lines.0.push('\n');
@@ -201,7 +212,7 @@ mod tests {
         let task = "01890a5d-ac96-774b-bcce-b302099a8001".parse().unwrap();
         let queue = "default".parse().unwrap();
         let found = Found { task, queue, place: Place::Held, path: "/x".into() };
-        let plain = text(&Layout::new("/s"), &found, Some(&spec), "held", &[], task.made_at());
+        let plain = text(&Layout::new("/s"), &found, Some(&spec), "held", &[], &[], task.made_at());
         for shown in [plain, value(&found, Some(&spec), "held", &[]).to_string()] {
             assert!(!shown.contains("hunter2") && !shown.contains("abc"), "{shown}");
             assert!(shown.contains("here") && shown.contains("MY_TOKEN"), "{shown}");

@@ -64,6 +64,18 @@ pub(crate) struct TaskArguments {
     /// Let it wait so many seconds from when it is admitted
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     delay: Option<u64>,
+    /// Let it start only when this task has succeeded: an id, the end of one, or a name; may be given several times
+    #[arg(long, value_name = "ID")]
+    needs: Vec<String>,
+    /// Let it start only when this task has ended, however
+    #[arg(long, value_name = "ID")]
+    after: Vec<String>,
+    /// Let it start only when this task has ended without success
+    #[arg(long, value_name = "ID")]
+    after_failed: Vec<String>,
+    /// What becomes of it when what it needs has not succeeded: it ends as blocked (the default) or as skipped, or is held
+    #[arg(long, value_name = "WHAT", requires = "needs", value_parser = ["block", "skip", "hold"])]
+    on_failed_need: Option<String>,
     /// Try it again so often when it has not succeeded
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
@@ -174,6 +186,12 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "held", arguments.held.then_some(true));
     put(&mut command, "start_at", arguments.start_at);
     put(&mut command, "delay_seconds", arguments.delay);
+    let lists =
+        [("needs", arguments.needs), ("after", arguments.after), ("after_failed", arguments.after_failed)];
+    for (key, list) in lists {
+        put(&mut command, key, (!list.is_empty()).then_some(list));
+    }
+    put(&mut command, "on_failed_need", arguments.on_failed_need);
     let mut retry = Map::new();
     put(&mut retry, "max", arguments.retries);
     put(&mut retry, "on", (!arguments.retry_on.is_empty()).then_some(arguments.retry_on));

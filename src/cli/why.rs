@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::find::{self, Found, Place};
-use super::{Answer, CliError, Context, doing, pending, print, print_json, runs, status};
+use super::{Answer, CliError, Context, doing, needs, pending, print, print_json, runs, status};
+use crate::clock;
 use crate::daemon;
 use crate::layout::Layout;
 use crate::lock;
@@ -27,10 +28,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     };
     let found = target.found;
     let spec = find::spec(&found)?.unwrap_or_default();
+    let unmet = || needs::unmet(&layout, &spec);
     let rests = match &found.place {
-        Place::Held => Some(Reason::Held),
-        Place::Waiting => Some(Reason::Waiting { start_at: spec.start_at }),
-        Place::Ready(_) => None,
+        Place::Held => [vec![Reason::Held], unmet()?].concat(),
+        Place::Waiting => waits_for(&layout, &found, &spec, unmet()?),
+        Place::Ready(_) => vec![],
         Place::Active(_) => {
             let doing = doing::doing(&layout, &found, &spec)?;
             return tell_none(context, &found, doing.state, &doing.what);
@@ -51,6 +53,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         print(&lines)?;
     }
     Ok(Answer::Yes)
+}
+
+/// Why a task waits: for others, for its time, or for both.
+fn waits_for(layout: &Layout, found: &Found, spec: &Spec, unmet: Vec<Reason>) -> Vec<Reason> {
+    // What waits for nobody waits for its time; of others that may have come.
+    let until = spec.until(found.task.made_at()).filter(|until| *until > clock::now());
+    let between_attempts = runs::attempts(layout, found.task) > 0;
+    let time = (unmet.is_empty() || (until.is_some() && !between_attempts))
+        .then_some(Reason::Waiting { start_at: spec.start_at });
+    unmet.into_iter().chain(time).collect()
 }
 
 /// A task whose command lies in the inbox still, and nothing more is known of it.

@@ -93,6 +93,7 @@ impl Daemon {
         let task = id.unwrap_or(origin.claim);
         self.fix_place(&mut spec)?;
         if let Some(known) = self.known_spec(task)? {
+            spec.wait_as(&known);
             let what = if *known == spec { "submitted already" } else { "taken by another spec" };
             if *known != spec {
                 return Err(
@@ -103,11 +104,12 @@ impl Daemon {
         }
         self.check_queue(&spec.queue)?;
         self.check_agent(&spec)?;
-        let until = spec.until(clock::now());
+        self.fix_edges(task, &mut spec)?;
+        let (until, needs) = (spec.until(clock::now()), self.must_wait(&spec));
         let state = match until {
-            _ if held => State::Held { rank, attempts: 0, until },
-            Some(_) => State::Waiting { rank, attempts: 0, until },
-            None => State::Ready { rank, attempts: 0 },
+            _ if held => State::Held { rank, attempts: 0, until, needs },
+            None if !needs => State::Ready { rank, attempts: 0 },
+            _ => State::Waiting { rank, attempts: 0, until, needs },
         };
         let spec = Arc::new(spec);
         let spec_text = self.spec_text(&spec);

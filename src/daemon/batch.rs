@@ -46,6 +46,7 @@ impl Daemon {
 
     /// Makes the batch durable, and then does what it asks for; that may ask for more, which is the next batch.
     pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
+        self.settle_waits();
         while !self.batch.is_empty() {
             self.seal_when_due();
             self.stop_if_sync_failed()?;
@@ -95,6 +96,7 @@ impl Daemon {
                 self.checkpoint();
             }
             self.start_what_may();
+            self.settle_waits();
         }
         self.stop_if_sync_failed()
     }

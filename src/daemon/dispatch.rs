@@ -87,7 +87,7 @@ impl Daemon {
         if waiting > 0 {
             let tasks =
                 if waiting == 1 { "1 task waits".to_owned() } else { format!("{waiting} tasks wait") };
-            tracing::warn!("{tasks} for their time, and no daemon for that");
+            tracing::warn!("{tasks} for their time or for others, and no daemon for that");
         }
     }
 }

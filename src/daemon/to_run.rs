@@ -139,7 +139,9 @@ impl Daemon {
             | Outcome::Failed
             | Outcome::Signalled
             | Outcome::TimedOut
-            | Outcome::Cancelled => self.late_answers(run, &lines)?,
+            | Outcome::Cancelled
+            | Outcome::Blocked
+            | Outcome::Skipped => self.late_answers(run, &lines)?,
         };
         let mut open = ends_of_open(&lines);
         open.retain(|end| !answers.iter().any(|answer| ends_the_same(answer, end)));

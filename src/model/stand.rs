@@ -26,12 +26,16 @@ impl Stand {
         let host = || "here".parse().unwrap();
         let until = Some(Timestamp::from_micros(0));
         match self {
-            Stand::Held { waits } => task::State::Held { rank, attempts: 0, until: until.filter(|_| waits) },
-            Stand::Waiting => task::State::Waiting { rank, attempts: 0, until },
+            Stand::Held { waits } => {
+                task::State::Held { rank, attempts: 0, until: until.filter(|_| waits), needs: false }
+            }
+            Stand::Waiting => task::State::Waiting { rank, attempts: 0, until, needs: false },
             Stand::Ready => task::State::Ready { rank, attempts: 0 },
             Stand::Active => task::State::Active { attempt, host: host(), rank },
-            Stand::Cancelling => task::State::Cancelling { attempt, host: host() },
-            Stand::Ended { outcome, started } => task::State::Ended { outcome, attempts: u32::from(started) },
+            Stand::Cancelling => task::State::Cancelling { attempt, host: host(), rank },
+            Stand::Ended { outcome, started } => {
+                task::State::Ended { outcome, attempts: u32::from(started), rank, because: None }
+            }
         }
     }
 
@@ -42,7 +46,7 @@ impl Stand {
             task::State::Ready { .. } => Stand::Ready,
             task::State::Active { .. } => Stand::Active,
             task::State::Cancelling { .. } => Stand::Cancelling,
-            task::State::Ended { outcome, attempts } => {
+            task::State::Ended { outcome, attempts, .. } => {
                 Stand::Ended { outcome: *outcome, started: *attempts > 0 }
             }
         };

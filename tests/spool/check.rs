@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::sandbox::{Sandbox, entries, files_below, json_lines, name_of, names, read_json};
 
 /// The folders of a queue that hold tasks.
-const FOLDERS: [&str; 8] = ["held", "waiting", "ready", "active", "done", "failed", "cancelled", "blocked"];
+const FOLDERS: [&str; 9] =
+    ["held", "waiting", "ready", "active", "done", "failed", "cancelled", "blocked", "skipped"];
 
 /// A task as the log tells it.
 struct Told {
@@ -46,6 +47,8 @@ fn folder_of(outcome: &str) -> &'static str {
     match outcome {
         "succeeded" => "done",
         "cancelled" => "cancelled",
+        "blocked" => "blocked",
+        "skipped" => "skipped",
         _ => "failed",
     }
 }

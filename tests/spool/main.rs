@@ -23,6 +23,7 @@ mod hand;
 mod hostile;
 mod intake;
 mod keys;
+mod needs;
 mod power;
 mod refusals;
 mod restart;

@@ -343,7 +343,8 @@ impl Sandbox {
     /// Waits for the end of a task, and returns its outcome, as its last line in the log tells it.
     pub(crate) fn outcome(&self, task: &str) -> String {
         self.wait(&format!("the end of {task}"), || {
-            let ended = ["done", "failed", "cancelled", "blocked"].map(|folder| format!("/{folder}/"));
+            let ended =
+                ["done", "failed", "cancelled", "blocked", "skipped"].map(|folder| format!("/{folder}/"));
             let has_ended =
                 self.places(task).iter().any(|place| ended.iter().any(|folder| place.contains(folder)));
             has_ended.then(|| self.moves(task).last()?["state"]["outcome"].as_str().map(ToOwned::to_owned))?
@@ -364,6 +365,12 @@ impl Sandbox {
         let files = hosts.iter().flat_map(|host| entries(host));
         let is_copy = |file: &PathBuf| name_of(file).ends_with(".gz") && file.with_extension("").exists();
         files.filter(|file| !is_copy(file)).flat_map(|file| json_lines(&file)).collect()
+    }
+
+    /// Whether the log tells of something, which is quicker than to read it all.
+    pub(crate) fn log_has(&self, text: &str) -> bool {
+        let files = entries(&self.spool("events")).into_iter().flat_map(|host| entries(&host));
+        files.map(|file| fs::read_to_string(file).unwrap_or_default()).any(|log| log.contains(text))
     }
 
     /// The lines of the log that tell the states of a task.

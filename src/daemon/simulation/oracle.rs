@@ -12,6 +12,7 @@ use crate::jsonl::{self, Line};
 use crate::picture;
 use crate::record;
 use crate::simulated::{Recorded, Tree, on};
+use crate::spec::Spec;
 use crate::task::State;
 
 /// A line of the spool's log.
@@ -60,7 +61,8 @@ impl World {
             {
                 seen.receipts.insert(receipt.claim.to_string(), (receipt.seq, receipt.accepted));
             }
-            if let ["queue", _, folder @ ("done" | "failed" | "cancelled"), _, name] = parts[..]
+            if let ["queue", _, folder @ ("done" | "failed" | "cancelled" | "blocked" | "skipped"), _, name] =
+                parts[..]
                 && let Some(task) = crate::layout::parse_task_name(name)
             {
                 seen.ended.insert(task, folder.to_owned());
@@ -140,6 +142,7 @@ impl World {
     /// Each task lies where the log says, and nowhere else.
     fn placed(&self, files: &Files, lines: &[Line<Event>], seen: &Seen) -> Result<(), String> {
         let mut states: BTreeMap<TaskId, State> = BTreeMap::new();
+        let mut specs: BTreeMap<TaskId, Spec> = BTreeMap::new();
         for line in lines {
             let Some((task, state)) = line.event.state() else { continue };
             if let Some(State::Ended { .. }) = states.get(&task) {
@@ -157,8 +160,8 @@ impl World {
             if places != [&expected] {
                 return Err(format!("{task} is {state:?} and lies at {places:?}"));
             }
-            let spec = serde_json::from_slice::<crate::spec::Spec>(&files[&expected]);
-            spec.map_err(|error| format!("{expected}: {error}"))?;
+            let spec = serde_json::from_slice::<Spec>(&files[&expected]);
+            specs.insert(*task, spec.map_err(|error| format!("{expected}: {error}"))?);
             let folder = expected.split('/').nth(2).unwrap_or_default();
             if seen.ended.get(task).is_some_and(|before| before != folder) {
                 return Err(format!("{task} had ended in {:?} and is {state:?}", seen.ended[task]));
@@ -166,12 +169,14 @@ impl World {
         }
         // Nothing holds a slot or a task up for ever.
         let now = crate::clock::now();
-        let may_rest = |state: &State| match state {
+        let lives = |task: &TaskId| states.get(task).is_some_and(|state| !state.is_ended());
+        let may_rest = |task: &TaskId, state: &State| match state {
             State::Held { .. } | State::Ended { .. } => true,
+            State::Waiting { needs: true, .. } => specs[task].edges().any(|(_, need)| lives(&need)),
             State::Waiting { until, .. } => until.is_some_and(|until| until > now),
             State::Ready { .. } | State::Active { .. } | State::Cancelling { .. } => false,
         };
-        let waits = states.iter().find(|(_, state)| !may_rest(state));
+        let waits = states.iter().find(|(task, state)| !may_rest(task, state));
         if let Some((task, state)) = waits {
             return Err(format!("{task} stays {state:?}"));
         }
@@ -194,7 +199,7 @@ impl World {
         for line in lines {
             // Who cancels a task that is to be tried again ends it otherwise than its last run.
             if let Event::Moved { by: By::Run, .. } = line.event
-                && let Some((task, State::Ended { outcome, attempts })) = line.event.state()
+                && let Some((task, State::Ended { outcome, attempts, .. })) = line.event.state()
             {
                 ends.insert(RunId { task, attempt: *attempts }, *outcome);
             }

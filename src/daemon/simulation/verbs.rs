@@ -18,6 +18,10 @@ pub(super) enum Verb {
     SubmitHeld,
     /// One that waits for two seconds.
     SubmitDelayed,
+    /// One that needs the task that runs, one that needs that in turn, and one that waits for the end of the second.
+    SubmitNeeds,
+    /// One that starts when the task that runs has not succeeded.
+    SubmitAfterFailed,
     /// One with a text too long for a line.
     SubmitLong,
     /// The first task once more.
@@ -51,10 +55,12 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 22] = [
+    pub(super) const ALL: [Verb; 24] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
+        Verb::SubmitNeeds,
+        Verb::SubmitAfterFailed,
         Verb::SubmitLong,
         Verb::SubmitAgain,
         Verb::Refuse,
@@ -88,6 +94,8 @@ impl World {
             Verb::Submit
             | Verb::SubmitHeld
             | Verb::SubmitDelayed
+            | Verb::SubmitNeeds
+            | Verb::SubmitAfterFailed
             | Verb::SubmitLong
             | Verb::SubmitAgain
             | Verb::SameName
@@ -115,6 +123,18 @@ impl World {
             Verb::Submit => self.submit(json!({"run": ["true"]})),
             Verb::SubmitHeld => self.submit(json!({"run": ["true"], "held": true})),
             Verb::SubmitDelayed => self.submit(json!({"run": ["true"], "delay_seconds": 2})),
+            Verb::SubmitNeeds => {
+                let others = self.task_in("active").into_iter().collect::<Vec<_>>();
+                self.submit(json!({"run": ["true"], "needs": others}));
+                let last = format!("t{}", self.submitted);
+                self.submit(json!({"run": ["true"], "needs": [last]}));
+                let last = format!("t{}", self.submitted);
+                self.submit(json!({"run": ["true"], "after": [last]}));
+            }
+            Verb::SubmitAfterFailed => {
+                let others = self.task_in("active").into_iter().collect::<Vec<_>>();
+                self.submit(json!({"run": ["true"], "after_failed": others}));
+            }
             Verb::SubmitLong => self.submit(json!({"script": "x".repeat(20_000)})),
             Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
             Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),
