@@ -144,7 +144,7 @@ fn pages_of_a_list_have_each_task_once_in_the_order_of_the_whole() {
         let ended = sandbox.submit(&format!("e{n}"), &json!({"run": ["true"]}));
         sandbox.outcome(&ended);
     }
-    sandbox.set_slots(0);
+    std::fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
     for n in 0..9 {
         let job = json!({"run": ["true"], "rank": 20 - n % 3, "held": n % 3 == 0});
         sandbox.submit(&format!("l{n}"), &job);
