@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Profile;
 use crate::id::{Name, RunId};
+use crate::resource::Assigned;
 use crate::spec::Spec;
 
 /// The spec, the agent's profile and the places of one run, as they were at its start.
@@ -22,6 +23,9 @@ pub(crate) struct Assignment {
     /// The profile that carries out a prompt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) agent: Option<Profile>,
+    /// The units that it has of the host's resources.
+    #[serde(skip_serializing_if = "Assigned::is_empty", default)]
+    pub(crate) assigned: Assigned,
     pub(crate) spec: Arc<Spec>,
 }
 

@@ -33,6 +33,7 @@ mod doing;
 mod dropping;
 mod find;
 mod follow;
+mod host;
 mod interrupt;
 mod needs;
 mod output;

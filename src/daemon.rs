@@ -13,6 +13,7 @@ mod hand;
 mod perform;
 mod repeat;
 mod restart;
+mod settings;
 mod short;
 mod supervise;
 mod target;
@@ -43,6 +44,7 @@ use crate::lock::{self, Lock};
 use crate::log::Log;
 use crate::process;
 use crate::queue::{self, Queues};
+use crate::resource::Capacities;
 use crate::spool::Spool;
 use crate::store;
 use crate::task::State;
@@ -96,6 +98,10 @@ struct Daemon {
     /// The line up to which the tree was on disk at the last checkpoint.
     checkpoint_seq: u64,
     queues: Queues,
+    /// What this host has, as far as its file could be read.
+    resources: Capacities,
+    /// What is wrong with that.
+    resources_error: Option<String>,
     batch: Vec<Decision>,
     /// Tasks that ended in this batch: what is known of them until their files are placed.
     ended: HashMap<TaskId, queue::Live>,

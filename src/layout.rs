@@ -62,6 +62,7 @@ const NAMES: &[&str] = &[
     LAUNCH_ERROR,
     SUPERVISOR_ERROR,
     AGENTS,
+    HOSTS,
     EVENTS,
     NOW,
     COMPRESSED_SUFFIX,
@@ -117,6 +118,7 @@ const WAKE: &str = "wake";
 const LAUNCH_ERROR: &str = "launch.error";
 const SUPERVISOR_ERROR: &str = "supervisor.error";
 const AGENTS: &str = "agents";
+const HOSTS: &str = "hosts";
 const EVENTS: &str = "events";
 const NOW: &str = "now.jsonl";
 const COMPRESSED_SUFFIX: &str = ".gz";
@@ -295,6 +297,15 @@ impl Layout {
 
     pub(crate) fn agent(&self, agent: &Name) -> PathBuf {
         self.agents().join(format!("{agent}.json"))
+    }
+
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.root.join(HOSTS)
+    }
+
+    /// What a host has.
+    pub(crate) fn host_settings(&self, host: &Name) -> PathBuf {
+        self.hosts().join(format!("{host}.json"))
     }
 
     pub(crate) fn events(&self) -> PathBuf {

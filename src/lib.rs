@@ -13,6 +13,7 @@ mod refusal;
 mod misfit;
 mod json;
 mod workspace;
+mod resource;
 mod retry;
 mod needs;
 mod spec;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::outcome::{Evidence, Outcome};
 use crate::record::{self, Level};
 use crate::redact;
 use crate::refusal::{Kind, Refusal};
+use crate::resource::{Assigned, Mode, ResourceName};
 use crate::retry::Retry;
 use crate::spec::{Output, Spec};
 use crate::task::State;
@@ -66,16 +67,26 @@ fn state() -> impl Strategy<Value = State> {
             .prop_map(|(rank, attempts, until, needs)| State::Held { rank, attempts, until, needs }),
         (rank(), 0..9_u32, option::of(time()), any::<bool>())
             .prop_map(|(rank, attempts, until, needs)| State::Waiting { rank, attempts, until, needs }),
-        (name(), 1..9_u32, rank()).prop_map(|(host, attempt, rank)| State::Active { attempt, host, rank }),
-        (name(), 1..9_u32, rank()).prop_map(|(host, attempt, rank)| State::Cancelling {
+        (name(), 1..9_u32, rank(), assigned()).prop_map(|(host, attempt, rank, assigned)| State::Active {
             attempt,
             host,
-            rank
+            rank,
+            assigned
         }),
+        (name(), 1..9_u32, rank(), assigned())
+            .prop_map(|(host, attempt, rank, assigned)| State::Cancelling { attempt, host, rank, assigned }),
         (outcome(), 0..9_u32, rank(), option::of(task())).prop_map(|(outcome, attempts, rank, because)| {
             State::Ended { outcome, attempts, rank, because }
         }),
     ]
+}
+
+fn resource() -> impl Strategy<Value = ResourceName> {
+    "[A-Za-z][A-Za-z0-9._:-]{0,63}".prop_map(|name| name.parse().unwrap())
+}
+
+fn assigned() -> impl Strategy<Value = Assigned> {
+    btree_map(resource(), btree_set(any::<u32>(), 1..4), 0..3)
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -103,8 +114,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         (option::of(name()), name(), option::of(said()), btree_map("[A-Za-z_ -]{1,6}", said(), 0..3));
     let numbers = (option::of(1..u64::MAX), any::<u64>(), any::<bool>(), any::<bool>());
     let times = (option::of(time()), option::of(any::<u64>()));
-    (work, beside, numbers, times).prop_map(
-        |(work, (name, queue, item, env), (timeout_seconds, grace_seconds, apart, all), times)| {
+    let mode = prop_oneof![Just(Mode::Shared), Just(Mode::Exclusive)];
+    let wanted =
+        (option::of(name()), btree_map(resource(), any::<u32>(), 0..3), btree_map(resource(), mode, 0..3));
+    (work, beside, numbers, times, wanted).prop_map(
+        |(work, (name, queue, item, env), (timeout_seconds, grace_seconds, apart, all), times, wanted)| {
+            let (lane, resources, locks) = wanted;
+            let work = Spec { lane, resources, locks, ..work };
             let (start_at, delay_seconds) = times;
             let retry = apart.then(|| Retry { max: 3, on: vec![Outcome::TimedOut], ..Retry::default() });
             let work = Spec { start_at, delay_seconds, retry, repeatable: all.then_some(apart), ..work };

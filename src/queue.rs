@@ -1,49 +1,24 @@
 //! The queues in memory: which tasks are live, in which order the ready ones go, and which may start. Pure.
 
+#[cfg(test)]
+mod oracle;
+mod pick;
+mod ready;
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::id::{Name, Rank, TaskId};
-use crate::json::{self, Shape};
+use crate::id::{Name, TaskId};
 use crate::needs::Waits;
-use crate::refusal::Refusal;
+use crate::resource::{Ledger, Mode, Thing, Wants};
 use crate::spec::Spec;
 use crate::task::State;
 use crate::time::Timestamp;
-use crate::workspace::Kind;
+use crate::workspace;
 
-/// A queue's settings, `queue.json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    /// How many runs it may have at once on this host.
-    pub(crate) slots: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { slots: 2 }
-    }
-}
-
-const SHAPE: Shape = Shape(&[("slots", None)]);
-
-/// Reads a queue's settings.
-pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
-    let map = json::parse_object(bytes)?;
-    json::check_keys(&map, &SHAPE, "$")?;
-    let absent = !map.contains_key("slots");
-    json::typed(if absent {
-        [("slots".to_owned(), Value::from(Settings::default().slots))].into_iter().collect()
-    } else {
-        map
-    })
-}
-
-/// How many tasks whose place is taken are passed over to find one whose place is free.
-const PASSED_OVER_MAX: usize = 1000;
+pub(crate) use ready::Ready;
+pub(crate) use settings::{Lane, Settings, parse_settings};
 
 /// A live task: one that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +36,12 @@ pub(crate) struct Queue {
     pub(crate) settings: Settings,
     /// What is wrong with `queue.json`; the settings are then the last good ones.
     pub(crate) settings_error: Option<String>,
-    pub(crate) ready: BTreeSet<(Rank, TaskId)>,
+    pub(crate) ready: Ready,
     pub(crate) held: BTreeSet<TaskId>,
     pub(crate) waiting: BTreeSet<TaskId>,
     pub(crate) active: BTreeSet<TaskId>,
+    /// Those of them that are in a lane.
+    lanes: BTreeMap<Name, BTreeSet<TaskId>>,
 }
 
 /// All live tasks.
@@ -78,6 +55,8 @@ pub(crate) struct Queues {
     names: BTreeMap<Name, BTreeSet<TaskId>>,
     /// Who waits for whom.
     waits: Waits,
+    /// What the active ones have beside their slots.
+    ledger: Ledger,
 }
 
 impl Queues {
@@ -171,12 +150,26 @@ impl Queues {
             (true, false) => self.waits.remove(task, spec),
             (false, _) => {}
         }
+        if let Some(assigned) = state.assigned() {
+            let things = wants(spec).things;
+            match present {
+                true => self.ledger.take(task, assigned, &things),
+                false => self.ledger.release(task, assigned, &things),
+            }
+        }
         let queue = self.queue_mut(&spec.queue);
         match state {
             State::Held { .. } => put(&mut queue.held, task, present),
             State::Waiting { .. } => put(&mut queue.waiting, task, present),
-            State::Ready { rank, .. } => put(&mut queue.ready, (*rank, task), present),
-            State::Active { .. } | State::Cancelling { .. } => put(&mut queue.active, task, present),
+            State::Ready { rank, .. } => {
+                queue.ready.put((*rank, task), spec.lane.clone(), wants(spec), present);
+            }
+            State::Active { .. } | State::Cancelling { .. } => {
+                put(&mut queue.active, task, present);
+                if let Some(lane) = &spec.lane {
+                    put(queue.lanes.entry(lane.clone()).or_default(), task, present);
+                }
+            }
             State::Ended { .. } => {}
         }
     }
@@ -197,30 +190,33 @@ impl Queues {
         found.into_iter().collect()
     }
 
-    /// The directories in which tasks work themselves, one at a time.
-    pub(crate) fn taken_directories(&self) -> BTreeSet<String> {
-        let active = self.queues.values().flat_map(|queue| &queue.active);
-        active.filter_map(|task| own_directory(&self.tasks.get(task)?.spec).map(ToOwned::to_owned)).collect()
+    /// What the active tasks have beside their slots.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 }
 
 impl Queue {
-    /// The tasks that may start now, in the order in which `ls ready/` shows them. `is_free` tells whether a task's
-    /// place is; one that is not is passed over, so that it keeps no slot from others.
-    pub(crate) fn pick(&self, is_free: impl FnMut(&TaskId) -> bool) -> Vec<TaskId> {
-        let slots = usize::try_from(self.settings.slots).unwrap_or(usize::MAX);
-        let free_slots = slots.saturating_sub(self.active.len());
-        if free_slots == 0 {
-            return Vec::new();
-        }
-        let first = self.ready.iter().take(PASSED_OVER_MAX + free_slots).map(|(_, task)| *task);
-        first.filter(is_free).take(free_slots).collect()
+    /// The active tasks of a lane.
+    pub(crate) fn in_lane(&self, lane: &Name) -> Option<&BTreeSet<TaskId>> {
+        self.lanes.get(lane)
+    }
+}
+
+/// What a task wants beside a slot.
+pub(crate) fn wants(spec: &Spec) -> Wants {
+    let units = spec.resources.iter().filter(|(_, wanted)| **wanted > 0);
+    let locks = spec.locks.iter().map(|(name, mode)| (Thing::Lock(name.clone()), *mode));
+    let directory = own_directory(spec).map(|path| (Thing::Directory(path.to_owned()), Mode::Exclusive));
+    Wants {
+        units: units.map(|(name, wanted)| (name.clone(), *wanted)).collect(),
+        things: locks.chain(directory).collect(),
     }
 }
 
 /// The directory that a task needs for itself, if it works in one.
 pub(crate) fn own_directory(spec: &Spec) -> Option<&str> {
-    let itself = spec.workspace.kind == Some(Kind::Directory);
+    let itself = spec.workspace.kind == Some(workspace::Kind::Directory);
     spec.directory.as_deref().filter(|_| itself)
 }
 
@@ -235,7 +231,9 @@ fn put<T: Ord>(set: &mut BTreeSet<T>, value: T, present: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Rank;
     use crate::outcome::Outcome;
+    use crate::resource::{Assigned, Capacities};
 
     fn id(n: u8) -> TaskId {
         format!("01890a5d-ac96-774b-bcce-b302099a80{n:02x}").parse().unwrap()
@@ -250,23 +248,31 @@ mod tests {
         queues.queue(&"default".parse().unwrap()).unwrap()
     }
 
+    fn picked(queues: &Queues) -> Vec<TaskId> {
+        queues.pick(&Capacities::new(), |_| true).starts.into_iter().map(|(task, _)| task).collect()
+    }
+
+    fn active() -> State {
+        let (host, rank) = ("h".parse().unwrap(), Rank::default());
+        State::Active { attempt: 1, host, rank, assigned: Assigned::new() }
+    }
+
     #[test]
     fn ready_tasks_start_by_rank_then_age_while_slots_are_free() {
         let mut queues = Queues::default();
         for (n, rank) in [(1, 50), (2, 50), (3, 10), (4, 99)] {
             queues.insert(id(n), ready(rank));
         }
-        assert_eq!(default_queue(&queues).pick(|_| true), [id(3), id(1)]);
-        let active = State::Active { attempt: 1, host: "h".parse().unwrap(), rank: Rank::default() };
-        queues.set_state(id(3), &active);
-        assert_eq!(default_queue(&queues).pick(|_| true), [id(1)]);
-        queues.set_state(id(1), &active);
-        assert_eq!(default_queue(&queues).pick(|_| true), []);
+        assert_eq!(picked(&queues), [id(3), id(1)]);
+        queues.set_state(id(3), &active());
+        assert_eq!(picked(&queues), [id(1)]);
+        queues.set_state(id(1), &active());
+        assert_eq!(picked(&queues), []);
         queues.set_state(
             id(3),
             &State::Ended { outcome: Outcome::Lost, attempts: 1, rank: Rank::default(), because: None },
         );
-        assert_eq!(default_queue(&queues).pick(|_| true), [id(2)]);
+        assert_eq!(picked(&queues), [id(2)]);
         assert!(queues.task(id(3)).is_none(), "what ended is not kept");
     }
 
@@ -282,13 +288,13 @@ mod tests {
         assert_eq!((queues.due(at(9)), queues.next_time(at(9))), (vec![], Some(at(10))));
         assert_eq!((queues.due(at(10)), queues.next_time(at(10))), (vec![id(2)], Some(at(20))));
         assert_eq!((queues.due(at(30)), queues.next_time(at(20))), (vec![id(2), id(1), id(3)], None));
-        assert_eq!(default_queue(&queues).pick(|_| true), []);
+        assert_eq!(picked(&queues), []);
         queues.set_state(id(1), &State::Ready { rank: Rank::default(), attempts: 0 });
         queues.set_state(
             id(2),
             &State::Held { rank: Rank::default(), attempts: 0, until: Some(at(10)), needs: false },
         );
-        assert_eq!((queues.due(at(30)), default_queue(&queues).pick(|_| true)), (vec![id(3)], vec![id(1)]));
+        assert_eq!((queues.due(at(30)), picked(&queues)), (vec![id(3)], vec![id(1)]));
         queues.forget(id(3));
         assert!(queues.due(at(30)).is_empty() && default_queue(&queues).waiting.is_empty());
     }
@@ -307,14 +313,5 @@ mod tests {
         assert_eq!(queues.find("a80"), []);
         queues.insert(id(3), named);
         assert_eq!(queues.find("build").len(), 2);
-    }
-
-    #[test]
-    fn slots_are_read_strictly() {
-        assert_eq!(parse_settings(b"{\"slots\": 7}").unwrap().slots, 7);
-        assert_eq!(parse_settings(b"{}").unwrap(), Settings::default());
-        for bad in ["{\"slots\": -1}", "{\"slot\": 1}", "{\"slots\": \"2\"}", "{\"slots\": 1", ""] {
-            assert!(parse_settings(bad.as_bytes()).is_err(), "{bad}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::json::Shape;
 use crate::needs::{OnFailedNeed, Target};
 use crate::outcome::Outcome;
 use crate::refusal::{Kind, Refusal};
+use crate::resource::{self, Mode, ResourceName};
 use crate::retry::{After, Retry};
 use crate::time::Timestamp;
 use crate::workspace;
@@ -22,6 +23,9 @@ pub(crate) struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<Name>,
     pub(crate) queue: Name,
+    /// The lane of the queue whose slots it shares; of the queue's only when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lane: Option<Name>,
     /// Who it belongs to: every reference to the task stays within them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<Name>,
@@ -56,6 +60,12 @@ pub(crate) struct Spec {
     /// Variables added to the agent's environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, String>,
+    /// How many units of which resources of its host it has while it runs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) resources: resource::Units,
+    /// The locks that it has while it runs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) locks: BTreeMap<ResourceName, Mode>,
     /// The task waits until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start_at: Option<Timestamp>,
@@ -124,6 +134,7 @@ impl Default for Spec {
         Spec {
             name: None,
             queue: "default".parse().expect("because it is a name"),
+            lane: None,
             tenant: None,
             project: None,
             item: None,
@@ -136,6 +147,8 @@ impl Default for Spec {
             directory: None,
             workspace: WorkspaceSpec::default(),
             env: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            locks: BTreeMap::new(),
             start_at: None,
             delay_seconds: None,
             needs: Vec::new(),
@@ -176,6 +189,7 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("held", None),
     ("name", None),
     ("queue", None),
+    ("lane", None),
     ("tenant", None),
     ("project", None),
     ("item", None),
@@ -188,6 +202,8 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("directory", None),
     ("workspace", Some(&WORKSPACE)),
     ("env", None),
+    ("resources", None),
+    ("locks", None),
     ("start_at", None),
     ("delay_seconds", None),
     ("needs", None),
@@ -255,6 +271,8 @@ impl Spec {
         }
         self.check_work()?;
         self.check_env()?;
+        resource::check_units(&self.resources)?;
+        resource::check_locks(&self.locks)?;
         self.check_workspace()?;
         let invalid = |path: &str, message: &str| Err(Refusal::new(Kind::InvalidValue, message).at(path));
         if self.timeout_seconds == Some(0) {
@@ -376,7 +394,10 @@ mod tests {
             extra: Some(String::new()),
             agent: "a".parse().ok(),
             directory: Some("/".into()),
+            lane: "l".parse().ok(),
             env: [("A".into(), "b".into())].into(),
+            resources: [("gpu".parse().unwrap(), 1)].into(),
+            locks: [("db".parse().unwrap(), Mode::Shared)].into(),
             start_at: Some(Timestamp::from_micros(0)),
             delay_seconds: Some(0),
             needs: vec![Target::Word("a".into())],

@@ -112,7 +112,7 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
     let spool = open(layout.root())?;
     let host = spool.host()?;
     let queue: Name = "default".parse().expect("because it is a name");
-    make_queue(&layout, &queue, &host)?;
+    make_queue(&layout, &queue, &host, &queue::Settings::default())?;
     for watched in [layout.inbox(), layout.held(&queue), layout.waiting(&queue), layout.ready(&queue)] {
         let keep = layout.keep(&watched);
         if !store::exists(&keep) {
@@ -123,13 +123,18 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
 }
 
 /// Makes the folders of a queue, and its record when it has none.
-pub(crate) fn make_queue(layout: &Layout, queue: &Name, host: &Name) -> Result<(), StoreError> {
+pub(crate) fn make_queue(
+    layout: &Layout,
+    queue: &Name,
+    host: &Name,
+    settings: &queue::Settings,
+) -> Result<(), StoreError> {
     for folder in layout.queue_folders(queue, host) {
         store::make_lasting_dir(&folder)?;
         store::sync_dir(&folder)?;
     }
     if !store::exists(&layout.queue_record(queue)) {
-        store::replace(layout, &layout.queue_record(queue), &pretty(&queue::Settings::default()))?;
+        store::replace(layout, &layout.queue_record(queue), &pretty(settings))?;
     }
     store::sync_dir(&layout.queues())?;
     store::sync_dir(&layout.queue(queue))

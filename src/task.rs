@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Name, Rank, TaskId};
 use crate::needs::OnFailedNeed;
 use crate::outcome::Outcome;
+use crate::resource::Assigned;
 use crate::time::Timestamp;
 
 /// Where a task stands. `attempts` counts the runs so far.
@@ -47,6 +48,9 @@ pub(crate) enum State {
         /// That of the next attempt.
         #[serde(default)]
         rank: Rank,
+        /// The units that it has of the host's resources.
+        #[serde(default, skip_serializing_if = "Assigned::is_empty")]
+        assigned: Assigned,
     },
     /// As active, but somebody asked for its end.
     Cancelling {
@@ -54,6 +58,9 @@ pub(crate) enum State {
         host: Name,
         #[serde(default, skip_serializing_if = "Rank::is_default")]
         rank: Rank,
+        /// It has them until its run is over.
+        #[serde(default, skip_serializing_if = "Assigned::is_empty")]
+        assigned: Assigned,
     },
     /// Over; `attempts` is 0 when it never started.
     Ended {
@@ -85,6 +92,7 @@ pub(crate) enum Event {
     RankAsked(Rank),
     Started {
         host: Name,
+        assigned: Assigned,
     },
     CancelAsked,
     /// A run is over, and the task's policy says what comes next.
@@ -142,7 +150,10 @@ fn next(state: State, event: &Event) -> State {
         State::Ready { rank, attempts } => match event {
             Event::HoldAsked => State::Held { rank, attempts, until: None, needs: false },
             Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
-            Event::Started { host } => State::Active { attempt: attempts + 1, host: host.clone(), rank },
+            Event::Started { host, assigned } => {
+                let (host, assigned) = (host.clone(), assigned.clone());
+                State::Active { attempt: attempts + 1, host, rank, assigned }
+            }
             Event::CancelAsked => cancelled(rank, attempts),
             Event::ReleaseAsked
             | Event::Due
@@ -150,8 +161,10 @@ fn next(state: State, event: &Event) -> State {
             | Event::NeedFailed { .. }
             | Event::RunEnded { .. } => state,
         },
-        State::Active { attempt, ref host, rank } => match event {
-            Event::CancelAsked => State::Cancelling { attempt, host: host.clone(), rank },
+        State::Active { attempt, ref host, rank, ref assigned } => match event {
+            Event::CancelAsked => {
+                State::Cancelling { attempt, host: host.clone(), rank, assigned: assigned.clone() }
+            }
             Event::RunEnded { attempt: ended, outcome, next } if *ended == attempt => match *next {
                 Next::End => State::Ended { outcome: *outcome, attempts: attempt, rank, because: None },
                 Next::Again { until: None } => State::Ready { rank, attempts: attempt },
@@ -256,6 +269,14 @@ impl State {
         }
     }
 
+    /// The units that a live run has.
+    pub(crate) fn assigned(&self) -> Option<&Assigned> {
+        match self {
+            State::Active { assigned, .. } | State::Cancelling { assigned, .. } => Some(assigned),
+            State::Held { .. } | State::Waiting { .. } | State::Ready { .. } | State::Ended { .. } => None,
+        }
+    }
+
     /// How many attempts have begun and are over.
     pub(crate) fn attempts_over(&self) -> u32 {
         match self {
@@ -296,12 +317,22 @@ mod tests {
         "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()
     }
 
+    fn units() -> Assigned {
+        [("gpu".parse().unwrap(), [0, 7].into())].into()
+    }
+
+    fn started() -> Event {
+        Event::Started { host: host(), assigned: units() }
+    }
+
     fn all_states() -> Vec<State> {
         let rank = Rank::try_from(7).unwrap();
         let mut states = vec![
             State::Ready { rank, attempts: 1 },
-            State::Active { attempt: 2, host: host(), rank },
-            State::Cancelling { attempt: 2, host: host(), rank },
+            State::Active { attempt: 2, host: host(), rank, assigned: Assigned::new() },
+            State::Active { attempt: 2, host: host(), rank, assigned: units() },
+            State::Cancelling { attempt: 2, host: host(), rank, assigned: Assigned::new() },
+            State::Cancelling { attempt: 2, host: host(), rank, assigned: units() },
         ];
         for needs in [false, true] {
             states.push(State::Held { rank, attempts: 0, until: None, needs });
@@ -321,7 +352,7 @@ mod tests {
             Event::ReleaseAsked,
             Event::Due,
             Event::RankAsked(Rank::try_from(10).unwrap()),
-            Event::Started { host: host() },
+            Event::Started { host: host(), assigned: units() },
             Event::CancelAsked,
             Event::NeedsMet,
         ];
@@ -384,13 +415,13 @@ mod tests {
     #[test]
     fn only_a_ready_task_starts_and_each_start_is_a_new_attempt() {
         for state in all_states() {
-            let (next, effects) = transition(state.clone(), &Event::Started { host: host() });
+            let (next, effects) = transition(state.clone(), &started());
             let starts = effects.iter().any(|effect| matches!(effect, Effect::Supervise { .. }));
             assert_eq!(starts, matches!(state, State::Ready { .. }), "{state:?} {next:?}");
         }
-        let (next, _) =
-            transition(State::Ready { rank: Rank::default(), attempts: 1 }, &Event::Started { host: host() });
-        assert_eq!(next, State::Active { attempt: 2, host: host(), rank: Rank::default() });
+        let (next, _) = transition(State::Ready { rank: Rank::default(), attempts: 1 }, &started());
+        let rank = Rank::default();
+        assert_eq!(next, State::Active { attempt: 2, host: host(), rank, assigned: units() });
     }
 
     #[test]
@@ -419,7 +450,7 @@ mod tests {
     #[test]
     fn another_attempt_keeps_the_rank_and_a_cancel_wins_over_it() {
         let rank = Rank::try_from(7).unwrap();
-        let active = State::Active { attempt: 2, host: host(), rank };
+        let active = State::Active { attempt: 2, host: host(), rank, assigned: units() };
         let ended = |next| Event::RunEnded { attempt: 2, outcome: Outcome::Failed, next };
         for (next, state) in [
             (Next::End, State::Ended { outcome: Outcome::Failed, attempts: 2, rank, because: None }),
@@ -437,11 +468,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_its_units_until_it_is_over_also_while_it_is_cancelled() {
+        for state in all_states() {
+            for event in all_events() {
+                let (next, _) = transition(state.clone(), &event);
+                if state.live_attempt().is_some() && next.live_attempt().is_some() {
+                    assert_eq!(next.assigned(), state.assigned(), "{state:?} {event:?}");
+                }
+            }
+        }
+        let with_none = r#"{"is":"active","attempt":1,"host":"here"}"#;
+        let state: State = serde_json::from_str(with_none).unwrap();
+        assert!(state.assigned().is_some_and(Assigned::is_empty), "as older versions wrote it");
+    }
+
+    #[test]
     fn a_cancelled_ready_task_never_starts() {
         let ready = State::Ready { rank: Rank::default(), attempts: 0 };
         let (ended, _) = transition(ready, &Event::CancelAsked);
         assert_eq!(ended, cancelled(Rank::default(), 0));
-        assert_eq!(transition(ended.clone(), &Event::Started { host: host() }), (ended, vec![]));
+        assert_eq!(transition(ended.clone(), &started()), (ended, vec![]));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::id::{Name, TaskId};
 use crate::needs::Edge;
+use crate::resource::{Lack, Mode, ResourceName, Thing};
 use crate::shortage::Shortage;
 use crate::time::Timestamp;
 
@@ -39,8 +40,20 @@ pub(crate) enum Reason {
     NoSlots { queue: Name },
     /// So many go first.
     Behind { count: usize, first: Vec<TaskId> },
+    /// As many run of its lane as may.
+    Lane { queue: Name, lane: Name, slots: u32, taken_by: Vec<TaskId> },
+    /// So many units of a resource are free of so many, and it wants more.
+    Resource { name: ResourceName, wanted: u32, free: u32, count: u32, taken_by: Vec<TaskId> },
+    /// It wants more of a resource than this host has.
+    Never { name: ResourceName, wanted: u32, count: u32 },
+    /// Others have a lock.
+    Lock { name: ResourceName, mode: Mode, taken_by: Vec<TaskId> },
     /// It works in a directory in which another works.
     Directory { directory: String, taken_by: TaskId },
+    /// What it wants is free, and kept for a task that goes before.
+    Reserved { name: String, by: TaskId },
+    /// What this host has cannot be read; the last good settings hold, which only the daemon knows.
+    HostSettings { error: String },
     /// The settings of its queue cannot be read; the last good ones hold, which only the daemon knows.
     Settings { queue: Name, error: String },
 }
@@ -57,8 +70,12 @@ pub(crate) struct Around {
     pub(crate) active: Vec<TaskId>,
     /// The ready tasks that go before this one, the first first.
     pub(crate) before: Vec<TaskId>,
-    /// The directory that it needs for itself, and the task that has it.
-    pub(crate) directory: Option<(String, TaskId)>,
+    /// Its lane, with how many slots that has and who has them; if it has a number of its own.
+    pub(crate) lane: Option<(Name, u32, Vec<TaskId>)>,
+    /// What it lacks of resources, locks and directories, and who has that.
+    pub(crate) lacks: Vec<(Lack, Vec<TaskId>)>,
+    /// What is wrong with the settings of this host, if that matters.
+    pub(crate) host_error: Option<String>,
 }
 
 /// Why a task does not run that is ready, or `rests` for reasons of its own.
@@ -80,12 +97,34 @@ pub(crate) fn reasons(rests: Vec<Reason>, around: &Around) -> Vec<Reason> {
         Ok(_) => {}
         Err(error) => reasons.push(Reason::Settings { queue: queue(), error: error.clone() }),
     }
-    let directory = around.directory.clone();
-    reasons.extend(directory.map(|(directory, taken_by)| Reason::Directory { directory, taken_by }));
+    if let Some((lane, slots, taken_by)) = &around.lane
+        && taken_by.len() >= *slots as usize
+    {
+        let (lane, slots, taken_by) = (lane.clone(), *slots, few(taken_by));
+        reasons.push(Reason::Lane { queue: queue(), lane, slots, taken_by });
+    }
+    reasons.extend(around.host_error.clone().map(|error| Reason::HostSettings { error }));
+    reasons.extend(around.lacks.iter().map(|(lack, taken_by)| of_lack(lack.clone(), few(taken_by))));
     if !before.is_empty() {
         reasons.push(Reason::Behind { count: before.len(), first: few(before) });
     }
     reasons
+}
+
+/// A lack as a reason.
+fn of_lack(lack: Lack, taken_by: Vec<TaskId>) -> Reason {
+    match lack {
+        Lack::Units { name, wanted, free, count } => Reason::Resource { name, wanted, free, count, taken_by },
+        Lack::Never { name, wanted, count } => Reason::Never { name, wanted, count },
+        Lack::UnitsReserved { name, by, .. } => Reason::Reserved { name: name.to_string(), by },
+        Lack::Taken { thing: Thing::Lock(name), mode } => Reason::Lock { name, mode, taken_by },
+        Lack::Taken { thing: Thing::Directory(directory), .. } => {
+            let taken_by = *taken_by.first().expect("because somebody has what is taken");
+            Reason::Directory { directory, taken_by }
+        }
+        Lack::Reserved { thing: Thing::Lock(name), by } => Reason::Reserved { name: name.to_string(), by },
+        Lack::Reserved { thing: Thing::Directory(name), by } => Reason::Reserved { name, by },
+    }
 }
 
 impl Reason {
@@ -122,6 +161,31 @@ impl Reason {
                     ids(first)
                 )
             }
+            Reason::Lane { queue, lane, slots: 0, .. } => {
+                format!("lane {lane} of queue {queue} has no slots; set them in its queue.json")
+            }
+            Reason::Lane { queue, lane, slots, taken_by } => {
+                let taken_by = ids(taken_by);
+                format!("all {slots} slots of lane {lane} of queue {queue} are taken, by {taken_by}")
+            }
+            Reason::Resource { name, wanted, free, count, taken_by } => {
+                let taken_by = ids(taken_by);
+                format!(
+                    "it wants {wanted} of {name}, and {free} of {count} are free; the others has {taken_by}"
+                )
+            }
+            Reason::Never { name, wanted, count } => {
+                format!("it wants {wanted} of {name}, and this host has never more than {count}; see hosts/")
+            }
+            Reason::Lock { name, mode, taken_by } => {
+                format!("it wants the lock {name} ({}), which has {}", mode.word(), ids(taken_by))
+            }
+            Reason::Reserved { name, by } => {
+                format!("{name} is kept for task {by}, which goes first and waits for it")
+            }
+            Reason::HostSettings { error } => {
+                format!("what this host has cannot be read, the last good settings hold: {error}")
+            }
             Reason::Directory { directory, taken_by } => {
                 format!("task {taken_by} works in its directory {directory}; one does at a time")
             }
@@ -149,8 +213,26 @@ mod tests {
             slots: Ok(2),
             active: vec![],
             before: vec![],
-            directory: None,
+            lane: None,
+            lacks: vec![],
+            host_error: None,
         }
+    }
+
+    /// One of each kind.
+    fn lacks() -> Vec<(Lack, Vec<TaskId>)> {
+        let name = |text: &str| -> ResourceName { text.parse().unwrap() };
+        let (lock, directory) = (Thing::Lock(name("db")), Thing::Directory("/d".into()));
+        [
+            Lack::Units { name: name("gpu"), wanted: 2, free: 1, count: 3 },
+            Lack::Never { name: name("gpu"), wanted: 4, count: 3 },
+            Lack::UnitsReserved { name: name("gpu"), wanted: 1, free: 1, by: task(3) },
+            Lack::Taken { thing: lock, mode: Mode::Shared },
+            Lack::Taken { thing: directory.clone(), mode: Mode::Exclusive },
+            Lack::Reserved { thing: directory, by: task(3) },
+        ]
+        .map(|lack| (lack, vec![task(1)]))
+        .into()
     }
 
     #[test]
@@ -163,14 +245,18 @@ mod tests {
             paused: true,
             active: vec![task(1), task(2)],
             before: (3..20).map(task).collect(),
-            directory: Some(("/d".into(), task(1))),
+            lane: Some(("l".parse().unwrap(), 1, vec![task(2)])),
+            lacks: lacks(),
+            host_error: Some("torn".into()),
             ..free()
         };
         let kinds: Vec<String> = reasons(vec![Reason::Held, task_reason.clone()], &around)
             .iter()
             .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(kinds, ["no_daemon", "short", "held", "task", "paused", "slots", "directory", "behind"]);
+        let first = ["no_daemon", "short", "held", "task", "paused", "slots", "lane", "host_settings"];
+        let rest = ["resource", "never", "reserved", "lock", "directory", "reserved", "behind"];
+        assert_eq!(kinds, [&first[..], &rest].concat());
         for reason in reasons(vec![Reason::Held, task_reason.clone()], &around) {
             assert!(reason.words().len() > 10 && !reason.words().contains('\n'), "{reason:?}");
         }

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 35] = [
+const DECIDING: [&str; 36] = [
     "id",
     "time",
     "digest",
@@ -20,6 +20,7 @@ const DECIDING: [&str; 35] = [
     "json",
     "key",
     "workspace",
+    "resource",
     "retry",
     "needs",
     "spec",

@@ -9,6 +9,8 @@ use crate::event::{Event, SpecText};
 use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
 use crate::layout::{Place, place_of};
+use crate::queue;
+use crate::resource::{Ledger, Thing};
 use crate::spec::Spec;
 use crate::task::State;
 
@@ -24,6 +26,8 @@ pub(super) struct History {
     pub(super) whole: bool,
     /// The number of our last line.
     pub(super) last_seq: u64,
+    /// What live runs have, by host.
+    ledgers: BTreeMap<Name, Ledger>,
     /// The states that our tasks had at the checkpoint, and the lines of their specs.
     pub(super) checked: BTreeMap<TaskId, (State, u64)>,
 }
@@ -167,6 +171,7 @@ impl Audit<'_> {
             history.tasks.insert(task, told);
             return;
         }
+        self.check_given(history, host, path, line, task, state);
         let Some(told) = history.tasks.get_mut(&task) else {
             if history.whole {
                 let what = format!("line {seq}: task {task} was never submitted");
@@ -192,6 +197,32 @@ impl Audit<'_> {
         told.by_run = told.state.live_attempt().is_some();
         told.state = state.clone();
         told.last_seq = seq;
+    }
+
+    /// Takes note of what a run gets, and of what one gives back that is over.
+    fn check_given(
+        &mut self,
+        history: &mut History,
+        host: &Name,
+        path: &str,
+        line: &Line<Event>,
+        task: TaskId,
+        state: &State,
+    ) {
+        let Some(told) = history.tasks.get(&task) else { return };
+        let mut things = told.spec.as_ref().map(|spec| queue::wants(spec).things).unwrap_or_default();
+        things.retain(|thing, _| matches!(thing, Thing::Lock(_)));
+        let ledger = history.ledgers.entry(host.clone()).or_default();
+        if let Some(assigned) = told.state.assigned() {
+            ledger.release(task, assigned, &things);
+        }
+        let Some(assigned) = state.assigned() else { return };
+        let conflict = ledger.conflict(assigned, &things);
+        ledger.take(task, assigned, &things);
+        if let Some((what, other)) = conflict {
+            let what = format!("line {}: task {task} gets {what}, which task {other} has", line.seq);
+            self.find(Kind::GivenTwice, path, what, by_hand("see what both have done with it"));
+        }
     }
 
     fn spec_of(&self, spec: &SpecText) -> (Option<Spec>, Option<String>) {

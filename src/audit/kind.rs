@@ -44,6 +44,7 @@ kinds! {
         SubmittedTwice
         MovedAfterEnd
         AttemptRepeated
+        GivenTwice
         AnsweredTwice
         TextMissing
         TextDiffers

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::find;
 use super::{Answer, CliError, Context, print, print_json};
+use super::{find, host};
 use crate::agent;
 use crate::audit::{Kind, Severity};
 use crate::clock;
@@ -105,6 +105,7 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     findings.push(check_leases(layout));
     findings.extend(spool.settings.directory.as_deref().map(check_directory));
     check_queues(layout, findings);
+    findings.extend(check_host(spool));
     check_agents(layout, findings);
     findings.push(check_files(spool));
 }
@@ -293,6 +294,23 @@ fn check_queues(layout: &Layout, findings: &mut Vec<Finding>) {
                 Err(error) => fail(error.to_string(), format!("write it anew, or chmod 600 {shown}")),
             },
         );
+    }
+}
+
+/// What this host has, if it is said anywhere.
+fn check_host(spool: &Spool) -> Option<Finding> {
+    let name = spool.known_host().ok()??;
+    let path = spool.layout.host_settings(&name);
+    match host::settings(&spool.layout, &name) {
+        Err(error) => Some(fail(
+            error,
+            format!("write {{\"resources\": {{\"gpu\": 2}}}}, say, or remove {}", path.display()),
+        )),
+        Ok(resources) if resources.is_empty() => None,
+        Ok(resources) => {
+            let each = resources.iter().map(|(name, capacity)| format!("{} {name}", capacity.count()));
+            Some(ok(format!("host {name} has {}", each.collect::<Vec<_>>().join(", "))))
+        }
     }
 }
 

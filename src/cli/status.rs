@@ -1,8 +1,11 @@
 //! `gitspool status`
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::find::{self, Found, Place};
+use super::host::Host;
 use super::{Answer, CliError, Context, print, print_json, shown};
 use crate::clock;
 use crate::command;
@@ -12,6 +15,7 @@ use crate::layout::{self, Layout};
 use crate::lock;
 use crate::queue;
 use crate::shortage::Room;
+use crate::spool::Spool;
 use crate::store::{self, StoreError};
 
 /// Tell whether a daemon runs, what waits, and what is wrong; exit with 0 when a daemon runs and nothing is wrong
@@ -29,29 +33,36 @@ struct Status {
     room: Option<Room>,
     /// Files where only tasks and commands belong, and that are none.
     strays: Vec<String>,
+    host: Host,
 }
 
 struct QueueStatus {
     name: Name,
     slots: u32,
     paused: bool,
-    counts: [usize; 4],
+    counts: Counts,
+    /// The same by lane, with the lane's slots; of a queue that lists lanes.
+    lanes: BTreeMap<Option<Name>, (Option<u32>, Counts)>,
     error: Option<String>,
 }
 
+/// How many are active, ready, waiting and held.
+type Counts = [usize; 4];
+
 pub(super) fn run(context: &Context, _: &Arguments) -> Result<Answer, CliError> {
-    let layout = context.open()?.layout;
-    let status = Status::look(&layout)?;
+    let spool = context.open()?;
+    let status = Status::look(&spool)?;
     if context.json {
         print_json(&status.value())?;
     } else {
-        print(&status.text(&layout))?;
+        print(&status.text(&spool.layout))?;
     }
     Ok(if status.is_well() { Answer::Yes } else { Answer::No })
 }
 
 impl Status {
-    fn look(layout: &Layout) -> Result<Status, CliError> {
+    fn look(spool: &Spool) -> Result<Status, CliError> {
+        let layout = &spool.layout;
         let live = find::live(layout)?;
         let queues = find::queues(layout)?;
         let mut strays = stray_names(&layout.inbox(), |name| command::form_of(name).is_ok())?;
@@ -63,10 +74,12 @@ impl Status {
         let refused = store::names(&layout.refused_of(&clock::now().date()))?;
         let waiting =
             store::names(&layout.inbox())?.iter().filter(|name| !command::is_in_the_making(name)).count();
+        let queues = queues.into_iter().map(|name| QueueStatus::look(layout, name, &live));
         Ok(Status {
             runs: lock::is_held(layout.root())?,
             record: daemon::daemon_record(layout),
-            queues: queues.into_iter().map(|name| QueueStatus::look(layout, name, &live)).collect(),
+            host: Host::look(spool, &live)?,
+            queues: queues.collect::<Result<_, CliError>>()?,
             inbox: waiting + store::names(&layout.claimed())?.len(),
             // Beside each refused file lies the reason.
             refused_today: refused.len().div_ceil(2),
@@ -90,6 +103,7 @@ impl Status {
             && self.stopped().is_none()
             && self.short().is_none()
             && queues_are
+            && self.host.error.is_none()
             && self.strays.is_empty()
     }
 
@@ -115,6 +129,7 @@ impl Status {
             "inbox": self.inbox,
             "refused_today": self.refused_today,
             "strays": self.strays,
+            "host": self.host.value(),
         })
     }
 
@@ -147,6 +162,12 @@ impl Status {
             &["QUEUE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD", "PAUSED", "WRONG"],
             &rows,
         ));
+        let lanes: Vec<Vec<String>> = self.queues.iter().flat_map(QueueStatus::lane_cells).collect();
+        if !lanes.is_empty() {
+            let head = ["QUEUE", "LANE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD"];
+            out.push_str(&format!("\n{}", shown::table(&head, &lanes)));
+        }
+        out.push_str(&self.host.text());
         if !self.strays.is_empty() {
             out.push_str("\nnot ours, move them away:\n");
             self.strays.iter().for_each(|stray| out.push_str(&format!("  {}\n", crate::escape::line(stray))));
@@ -156,31 +177,58 @@ impl Status {
 }
 
 impl QueueStatus {
-    fn look(layout: &Layout, name: Name, live: &[Found]) -> QueueStatus {
+    fn look(layout: &Layout, name: Name, live: &[Found]) -> Result<QueueStatus, CliError> {
         let settings = settings(layout, &name);
+        let lanes = settings.as_ref().map(|settings| settings.lanes.clone()).unwrap_or_default();
+        let by_lane = |(lane, settings): (Name, queue::Lane)| (Some(lane), (Some(settings.slots), [0; 4]));
+        let mut lanes: BTreeMap<_, (Option<u32>, Counts)> = lanes.into_iter().map(by_lane).collect();
+        let has_lanes = !lanes.is_empty();
         let mut counts = [0; 4];
         for found in live.iter().filter(|found| found.queue == name) {
-            match found.place {
-                Place::Active(_) => counts[0] += 1,
-                Place::Ready(_) => counts[1] += 1,
-                Place::Waiting => counts[2] += 1,
-                Place::Held => counts[3] += 1,
-                Place::Ended(_) => {}
+            let at = match found.place {
+                Place::Active(_) => 0,
+                Place::Ready(_) => 1,
+                Place::Waiting => 2,
+                Place::Held => 3,
+                Place::Ended(_) => continue,
+            };
+            counts[at] += 1;
+            if has_lanes {
+                let lane = find::spec(found)?.and_then(|spec| spec.lane);
+                lanes.entry(lane).or_default().1[at] += 1;
             }
         }
         let slots = settings.as_ref().map_or(queue::Settings::default().slots, |settings| settings.slots);
         let paused = store::exists(&layout.paused(&name));
-        QueueStatus { name, slots, paused, counts, error: settings.err() }
+        Ok(QueueStatus { name, slots, paused, counts, lanes, error: settings.err() })
     }
 
     fn value(&self) -> Value {
         let [active, ready, waiting, held] = self.counts;
         // Which slots hold then, only the daemon knows: those that were there before.
         let slots = self.error.is_none().then_some(self.slots);
+        let lane =
+            |(lane, (slots, [active, ready, waiting, held])): (&Option<Name>, &(Option<u32>, Counts))| {
+                json!({
+                    "lane": lane, "slots": slots,
+                    "active": active, "ready": ready, "waiting": waiting, "held": held,
+                })
+            };
+        let lanes: Vec<Value> = self.lanes.iter().map(lane).collect();
         json!({
-            "queue": self.name, "slots": slots, "paused": self.paused,
+            "queue": self.name, "slots": slots, "paused": self.paused, "lanes": lanes,
             "active": active, "ready": ready, "waiting": waiting, "held": held, "error": self.error,
         })
+    }
+
+    fn lane_cells(&self) -> Vec<Vec<String>> {
+        let row = |(lane, (slots, counts)): (&Option<Name>, &(Option<u32>, Counts))| {
+            let lane = lane.as_ref().map(ToString::to_string).unwrap_or_default();
+            let slots = slots.map(|slots| slots.to_string()).unwrap_or_default();
+            let first = [self.name.to_string(), lane, slots];
+            first.into_iter().chain(counts.iter().map(ToString::to_string)).collect()
+        };
+        self.lanes.iter().map(row).collect()
     }
 
     fn cells(&self) -> Vec<String> {
@@ -223,21 +271,30 @@ fn stray_names(folder: &std::path::Path, belongs: impl Fn(&str) -> bool) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool;
 
     #[test]
     fn strays_and_a_bad_queue_file_are_told() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path());
+        let settings = spool::Settings {
+            format: spool::FORMAT,
+            id: uuid::Uuid::from_u128(7),
+            created_at: clock::now(),
+            directory: None,
+            settle_ms: 0,
+        };
+        let layout = Layout::new(folder.path().join("spool"));
+        let spool = Spool { layout: layout.clone(), settings, state_dir: folder.path().join("state") };
         let queue: Name = "default".parse().unwrap();
         store::make_dir(&layout.ready(&queue)).unwrap();
         store::make_dir(&layout.inbox()).unwrap();
-        let before = Status::look(&layout).unwrap();
+        let before = Status::look(&spool).unwrap();
         assert!(before.strays.is_empty() && before.queues[0].error.is_none() && !before.runs);
         store::create_new(&layout.ready(&queue).join("notes.txt"), b"x", 0o600).unwrap();
         store::create_new(&layout.ready(&queue).join(".hidden"), b"x", 0o600).unwrap();
         store::create_new(&layout.dropped("x.txt"), b"x", 0o600).unwrap();
         store::create_new(&layout.queue_record(&queue), b"{\"slot\": 1}", 0o600).unwrap();
-        let status = Status::look(&layout).unwrap();
+        let status = Status::look(&spool).unwrap();
         assert_eq!((status.strays.len(), status.inbox), (2, 1), "{:?}", status.strays);
         assert!(status.queues[0].error.as_ref().unwrap().contains("slots"));
         assert!(!status.is_well());

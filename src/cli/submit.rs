@@ -49,6 +49,15 @@ pub(crate) struct TaskArguments {
     /// The queue; `default` when absent
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
+    /// The lane of the queue whose slots it shares
+    #[arg(long, value_name = "NAME")]
+    lane: Option<String>,
+    /// So many units of a resource of its host; 1 when no number is given; may be given several times
+    #[arg(long, value_name = "NAME[=N]")]
+    resource: Vec<String>,
+    /// A lock that it has alone while it runs, or shares with others; may be given several times
+    #[arg(long, value_name = "NAME[=shared]")]
+    lock: Vec<String>,
     /// The work item (a card, an issue) that the task is for
     #[arg(long)]
     item: Option<String>,
@@ -181,6 +190,9 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "extra", arguments.extra);
     put(&mut command, "name", arguments.name);
     put(&mut command, "queue", arguments.queue);
+    put(&mut command, "lane", arguments.lane);
+    put(&mut command, "resources", resources(&arguments.resource)?);
+    put(&mut command, "locks", locks(&arguments.lock));
     put(&mut command, "item", arguments.item);
     put(&mut command, "rank", arguments.rank);
     put(&mut command, "held", arguments.held.then_some(true));
@@ -236,6 +248,26 @@ fn directory(arguments: &TaskArguments) -> Result<Option<String>, CliError> {
     absolute.into_os_string().into_string().map(Some).map_err(|path| {
         CliError::Usage(format!("the directory {} has a name that is not UTF-8", path.display()))
     })
+}
+
+/// Reads `gpu=2`, and `gpu` as one of them.
+fn resources(given: &[String]) -> Result<Option<Map<String, Value>>, CliError> {
+    let mut resources = Map::new();
+    for resource in given {
+        let (name, units) = resource.split_once('=').unwrap_or((resource, "1"));
+        let units: u32 = units.parse().map_err(|_| {
+            CliError::Usage(format!("--resource {resource} has no number of units: write NAME=N"))
+        })?;
+        resources.insert(name.to_owned(), units.into());
+    }
+    Ok((!resources.is_empty()).then_some(resources))
+}
+
+/// Reads `db=shared`, and `db` as an exclusive one; what else a mode may be called, the command's check knows.
+fn locks(given: &[String]) -> Option<Map<String, Value>> {
+    let locks = given.iter().map(|lock| lock.split_once('=').unwrap_or((lock, "exclusive")));
+    let locks: Map<String, Value> = locks.map(|(name, mode)| (name.to_owned(), mode.into())).collect();
+    (!locks.is_empty()).then_some(locks)
 }
 
 fn environment(given: &[String]) -> Result<Option<Map<String, Value>>, CliError> {

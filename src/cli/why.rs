@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use super::find::{self, Found, Place};
+use super::host::Host;
 use super::{Answer, CliError, Context, doing, needs, pending, print, print_json, runs, status};
 use crate::clock;
 use crate::daemon;
 use crate::layout::Layout;
 use crate::lock;
-use crate::queue;
 use crate::spec::Spec;
+use crate::spool::Spool;
 use crate::store;
 use crate::why::{Around, Reason, reasons};
 
@@ -22,7 +23,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
-    let layout = context.open()?.layout;
+    let spool = context.open()?;
+    let layout = spool.layout.clone();
     let Some(target) = find::look_for(&layout, &arguments.task)? else {
         return not_admitted(context, &layout, &arguments.task);
     };
@@ -42,7 +44,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
             return tell_none(context, &found, word, &format!("has ended: {word}"));
         }
     };
-    let reasons = reasons(rests, &look_around(&layout, &found, &spec)?);
+    let reasons = reasons(rests, &look_around(&spool, &found, &spec)?);
     if reasons.is_empty() {
         return tell_none(context, &found, found.place.word(), "may start, and is about to");
     }
@@ -91,7 +93,8 @@ fn tell_none(context: &Context, found: &Found, state: &str, what: &str) -> Resul
 }
 
 /// Looks at all that may keep a task.
-fn look_around(layout: &Layout, found: &Found, spec: &Spec) -> Result<Around, CliError> {
+fn look_around(spool: &Spool, found: &Found, spec: &Spec) -> Result<Around, CliError> {
+    let layout = &spool.layout;
     let daemon = lock::is_held(layout.root())?;
     let record = daemon::daemon_record(layout).filter(|_| daemon);
     let live = find::live(layout)?;
@@ -104,24 +107,24 @@ fn look_around(layout: &Layout, found: &Found, spec: &Spec) -> Result<Around, Cl
         }
         Place::Held | Place::Waiting | Place::Active(_) | Place::Ended(_) => Vec::new(),
     };
-    let mut directory = None;
-    if let Some(own) = queue::own_directory(spec) {
-        for other in live.iter().filter(|other| matches!(other.place, Place::Active(_))) {
-            let theirs = find::spec(other)?;
-            if theirs.as_ref().and_then(queue::own_directory) == Some(own) {
-                directory = Some((own.to_owned(), other.task));
-                break;
-            }
-        }
-    }
+    let mut host = Host::look(spool, &live)?;
+    let settings = status::settings(layout, &found.queue);
+    let lane = spec.lane.as_ref().and_then(|lane| {
+        let slots = settings.as_ref().ok()?.lane_slots(Some(lane))?;
+        let of_lane = host.queues.queue(&found.queue).and_then(|queue| queue.in_lane(lane));
+        Some((lane.clone(), slots, of_lane.into_iter().flatten().copied().collect()))
+    });
+    let wants_units = spec.resources.values().any(|wanted| *wanted > 0);
     Ok(Around {
         daemon,
         short: record.and_then(|record| record.short).map(|short| (short.of, short.message)),
         queue: found.queue.clone(),
         paused: store::exists(&layout.paused(&found.queue)),
-        slots: status::settings(layout, &found.queue).map(|settings| settings.slots),
+        slots: settings.map(|settings| settings.slots),
         active: active.map(|other| other.task).collect(),
         before,
-        directory,
+        lane,
+        lacks: host.lacks(layout, &live, found, spec)?,
+        host_error: host.error.filter(|_| wants_units),
     })
 }

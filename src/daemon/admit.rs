@@ -103,6 +103,9 @@ impl Daemon {
             return Ok(Some(self.accepted(origin, "submit", Some(task), what)));
         }
         self.check_queue(&spec.queue)?;
+        if let Some(queue) = self.queues.queue(&spec.queue) {
+            queue.settings.check_lane(spec.lane.as_ref())?;
+        }
         self.check_agent(&spec)?;
         self.fix_edges(task, &mut spec)?;
         let (until, needs) = (spec.until(clock::now()), self.must_wait(&spec));

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::event::By;
 use crate::id::{Name, TaskId};
 use crate::inbox;
-use crate::queue;
+use crate::resource::Assigned;
 use crate::store;
 use crate::task;
 use crate::time::Timestamp;
@@ -35,48 +35,36 @@ impl Daemon {
         }
     }
 
-    /// Starts tasks while slots are free.
+    /// Starts tasks while slots, and what else they want, are free.
     pub(super) fn start_what_may(&mut self) {
         if self.is_short() {
             return;
         }
-        for name in self.queues.names() {
-            let picked = self.pick(&name);
-            if picked.is_empty() || store::exists(&self.layout.paused(&name)) {
-                continue;
-            }
-            let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
-            for task in picked {
-                if new.contains(&task) || self.is_in_place(task) {
-                    let event = task::Event::Started { host: self.host.clone() };
-                    self.decide(task, &event, Told::by(By::Daemon));
-                } else {
-                    self.look_soon();
-                }
+        let picked = self.pick();
+        if picked.is_empty() {
+            return;
+        }
+        let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
+        for (task, assigned) in picked {
+            if new.contains(&task) || self.is_in_place(task) {
+                let event = task::Event::Started { host: self.host.clone(), assigned };
+                self.decide(task, &event, Told::by(By::Daemon));
+            } else {
+                self.look_soon();
             }
         }
     }
 
-    fn pick(&self, name: &Name) -> Vec<TaskId> {
-        let Some(queue) = self.queues.queue(name) else { return Vec::new() };
-        let mut taken = self.queues.taken_directories();
-        queue.pick(|task| {
-            let directory = self.queues.task(*task).and_then(|live| queue::own_directory(&live.spec));
-            directory.is_none_or(|directory| taken.insert(directory.to_owned()))
-        })
+    fn pick(&self) -> Vec<(TaskId, Assigned)> {
+        let goes_on = |queue: &Name| !store::exists(&self.layout.paused(queue));
+        self.queues.pick(&self.resources, goes_on).starts
     }
 
-    /// Whether nothing runs and nothing can start now. What waits for its time keeps nobody waiting.
+    /// Whether nothing runs and nothing can start now. What waits for its time keeps nobody waiting, nor does what wants
+    /// more than this host has.
     pub(super) fn nothing_left(&self) -> bool {
-        let startable = |name: &Name| {
-            let ready = self
-                .queues
-                .queue(name)
-                .is_some_and(|queue| !queue.ready.is_empty() && queue.settings.slots > 0);
-            ready && !store::exists(&self.layout.paused(name))
-        };
         let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
-        let rests = !self.queues.names().iter().any(|name| active(name) || startable(name));
+        let rests = !self.queues.names().iter().any(active) && self.pick().is_empty();
         self.inbox_empty && rests && inbox::is_taken(&self.layout, |claim| self.is_unanswered(claim))
     }
 

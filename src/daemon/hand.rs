@@ -1,15 +1,13 @@
-//! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. And
-//! `queue.json`.
+//! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::clock;
-use crate::command::BYTES_MAX;
 use crate::event::By;
 use crate::id::{Name, Rank, TaskId};
 use crate::layout::{self, ENDED_FOLDERS};
-use crate::queue::{self, Settings};
+use crate::queue;
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
@@ -31,13 +29,18 @@ type Found = BTreeMap<TaskId, BTreeSet<Place>>;
 impl Daemon {
     /// Makes a queue's folders complete, reads its settings and watches it.
     pub(super) fn open_queue(&mut self, queue: &Name) -> Result<(), DaemonError> {
-        spool::make_queue(&self.layout, queue, &self.host)?;
+        self.make_queue(queue)?;
         self.queues.queue_mut(queue);
         self.read_settings(queue);
         for folder in self.watched_of(queue) {
             self.watch.add(&folder)?;
         }
         Ok(())
+    }
+
+    /// The folders of a queue, and its settings if they are not there.
+    fn make_queue(&self, queue: &Name) -> Result<(), StoreError> {
+        spool::make_queue(&self.layout, queue, &self.host, &self.settings_of(queue))
     }
 
     fn watched_of(&self, queue: &Name) -> [PathBuf; 4] {
@@ -55,6 +58,7 @@ impl Daemon {
         let begin = clock::monotonic();
         self.mend()?;
         self.do_undone();
+        self.read_host_settings();
         for queue in self.queues.names() {
             self.read_settings(&queue);
             if let Err(error) = self.look_at_queue(&queue)
@@ -78,7 +82,7 @@ impl Daemon {
             let reason = format!("{} was removed or replaced", root.display());
             return Err(DaemonError::Stopped(reason));
         }
-        let mut watched = vec![self.layout.inbox()];
+        let mut watched = vec![self.layout.inbox(), self.layout.hosts()];
         for queue in self.queues.names() {
             watched.extend(self.watched_of(&queue));
         }
@@ -106,26 +110,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// Reads `queue.json`; one that makes no sense changes nothing, and is told in `status`.
-    fn read_settings(&mut self, queue: &Name) {
-        let path = self.layout.queue_record(queue);
-        let read = match store::read_if_small(&path, BYTES_MAX) {
-            Ok(Some(bytes)) => queue::parse_settings(&bytes).map_err(|refusal| refusal.to_string()),
-            Ok(None) => Ok(Settings::default()),
-            Err(error) => Err(error.to_string()),
-        };
-        let known = self.queues.queue_mut(queue);
-        match read {
-            Ok(settings) => (known.settings, known.settings_error) = (settings, None),
-            Err(error) => {
-                if known.settings_error.as_ref() != Some(&error) {
-                    tracing::warn!("{}: {error}; the earlier settings stay", path.display());
-                }
-                known.settings_error = Some(error);
-            }
-        }
     }
 
     fn look_at_queue(&mut self, queue: &Name) -> Result<(), StoreError> {
@@ -173,7 +157,7 @@ impl Daemon {
     /// Where the files of a queue's tasks belong, as far as a user may move them.
     fn expected(&self, queue: &Name) -> Vec<(TaskId, Place)> {
         let Some(known) = self.queues.queue(queue) else { return Vec::new() };
-        let ready = known.ready.iter().map(|(rank, task)| (*task, Place::Ready(*rank)));
+        let ready = known.ready.iter().map(|(rank, task)| (task, Place::Ready(rank)));
         let waiting = known.waiting.iter().map(|task| (*task, Place::Waiting));
         ready.chain(waiting).chain(known.held.iter().map(|task| (*task, Place::Held))).collect()
     }
@@ -299,7 +283,7 @@ impl Daemon {
     /// Draws the folders of a queue and its ready, waiting and held tasks anew.
     fn draw_again(&mut self, queue: &Name) -> Result<(), StoreError> {
         tracing::warn!("the folders of queue {queue} were gone; they are drawn again");
-        spool::make_queue(&self.layout, queue, &self.host)?;
+        self.make_queue(queue)?;
         let in_queue = |live: &queue::Live| live.spec.queue == *queue;
         let tasks: Vec<(TaskId, State)> = self
             .queues

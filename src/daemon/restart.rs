@@ -25,6 +25,7 @@ use crate::picture;
 use crate::process;
 use crate::queue::{Live, Queues};
 use crate::reserve;
+use crate::resource::Capacities;
 use crate::spec::Spec;
 use crate::spool::{self, Spool};
 use crate::store::{self, StoreError};
@@ -80,6 +81,8 @@ impl Daemon {
             log: opened.log,
             checkpoint_seq,
             queues: Queues::default(),
+            resources: Capacities::new(),
+            resources_error: None,
             batch: Vec::new(),
             ended: HashMap::new(),
             inputs,
@@ -127,6 +130,8 @@ impl Daemon {
         anew: bool,
     ) -> Result<Vec<Origin>, DaemonError> {
         self.miss_folders(&mut known)?;
+        self.read_host_settings();
+        self.watch.add(&self.layout.hosts())?;
         let queues = store::names(&self.layout.queues())?;
         let queues = queues.iter().filter_map(|name| name.parse::<Name>().ok());
         for queue in queues.filter(|queue| store::is_folder(&self.layout.queue(queue))).collect::<Vec<_>>() {

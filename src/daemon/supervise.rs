@@ -18,6 +18,7 @@ use crate::queue::Live;
 use crate::record::{self, Record};
 use crate::recovery::{self, Boot, Duty, Found, Logged};
 use crate::reserve;
+use crate::resource::Assigned;
 use crate::retry::After;
 use crate::shortage::Shortage;
 use crate::spool;
@@ -255,8 +256,13 @@ impl Daemon {
             state_dir: self.spool.state_dir.clone(),
             spool_id: self.spool.settings.id.to_string(),
             agent,
+            assigned: self.assigned_to(run.task),
             spec,
         })
+    }
+
+    fn assigned_to(&self, task: TaskId) -> Assigned {
+        self.queues.task(task).and_then(|live| live.state.assigned()).cloned().unwrap_or_default()
     }
 
     fn adopt(&mut self, run: RunId) -> Result<(), RunError> {

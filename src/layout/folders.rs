@@ -10,7 +10,7 @@ impl Layout {
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let mut folders =
             vec![self.root.clone(), self.inbox(), self.receipts(), self.refused(), self.queues()];
-        folders.extend([self.runs(), self.agents(), self.events(), self.texts(), self.keys()]);
+        folders.extend([self.runs(), self.agents(), self.hosts(), self.events(), self.texts(), self.keys()]);
         folders.extend([self.local(), self.tmp(), self.claimed()]);
         folders
     }

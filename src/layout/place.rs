@@ -2,10 +2,10 @@
 
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, COMPRESSED_SUFFIX, DAEMON_RECORD, ENDED_FOLDERS, EVENTS,
-    HELD, INBOX, KEEP, KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT, QUEUE,
-    QUEUE_RECORD, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS, SCRIPT,
-    SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS, WAITING,
-    WAKE, names,
+    HELD, HOSTS, INBOX, KEEP, KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT,
+    QUEUE, QUEUE_RECORD, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS,
+    SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS,
+    WAITING, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -105,7 +105,7 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         // Git's own, where the spool is part of a repository or is one.
         [top, ..] if top.starts_with(".git") => Some(Place::Anything),
         [SPOOL_RECORD] => Some(Place::File),
-        [INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | EVENTS | TEXTS | KEYS | LOCAL] => {
+        [INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | HOSTS | EVENTS | TEXTS | KEYS | LOCAL] => {
             Some(Place::Folder)
         }
         [INBOX, ..] => Some(Place::Anything),
@@ -117,7 +117,7 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         [REFUSED, date, _, ..] if is_date(date) => Some(Place::Anything),
         [QUEUE, queue, ref rest @ ..] => in_queue(queue.parse().ok()?, rest),
         [RUNS, date, run, ref rest @ ..] if is_date(date) => in_run(date, run.parse().ok()?, rest),
-        [AGENTS, name] => own(name.strip_suffix(".json")?.parse::<Name>().is_ok() || name == KEEP),
+        [AGENTS | HOSTS, name] => own(name.strip_suffix(".json")?.parse::<Name>().is_ok() || name == KEEP),
         [EVENTS, host] => host.parse::<Name>().ok().map(|_| Place::Folder),
         [EVENTS, host, name] => log(host.parse().ok()?, name),
         [TEXTS, name] => text(name),

@@ -1,6 +1,7 @@
 //! What a daemon does, step by step, in the order of the code: `inbox`, `daemon/*` and `watch`.
 
 use crate::outcome::Outcome;
+use crate::resource::Assigned;
 use crate::task::{self, Effect};
 
 use super::disk::{At, CANCEL, FILES, Line, TASKS, submitted};
@@ -201,7 +202,8 @@ impl Protocol {
         let picked: Vec<usize> = ready.take(self.bounds.slots.saturating_sub(active)).collect();
         for task in picked {
             if is_new(world.daemon(at), task) || world.disk.tasks[task].places.has(Places::READY) {
-                let started = task::Event::Started { host: "here".parse().unwrap() };
+                let started =
+                    task::Event::Started { host: "here".parse().unwrap(), assigned: Assigned::new() };
                 self.decide(world, at, task, &started, None);
             }
         }

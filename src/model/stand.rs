@@ -2,6 +2,7 @@
 
 use crate::id::Rank;
 use crate::outcome::Outcome;
+use crate::resource::Assigned;
 use crate::task;
 use crate::time::Timestamp;
 
@@ -31,8 +32,10 @@ impl Stand {
             }
             Stand::Waiting => task::State::Waiting { rank, attempts: 0, until, needs: false },
             Stand::Ready => task::State::Ready { rank, attempts: 0 },
-            Stand::Active => task::State::Active { attempt, host: host(), rank },
-            Stand::Cancelling => task::State::Cancelling { attempt, host: host(), rank },
+            Stand::Active => task::State::Active { attempt, host: host(), rank, assigned: Assigned::new() },
+            Stand::Cancelling => {
+                task::State::Cancelling { attempt, host: host(), rank, assigned: Assigned::new() }
+            }
             Stand::Ended { outcome, started } => {
                 task::State::Ended { outcome, attempts: u32::from(started), rank, because: None }
             }

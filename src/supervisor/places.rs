@@ -21,6 +21,7 @@ use crate::process;
 use crate::prompt;
 use crate::record::{self, said};
 use crate::reserve;
+use crate::resource;
 use crate::run::{Event, State};
 use crate::spec::{Output, Work};
 use crate::stage::{self, Answer};
@@ -229,6 +230,12 @@ impl Supervisor {
         let spec = &self.assignment.spec;
         for (name, value) in [(environment::TENANT, &spec.tenant), (environment::PROJECT, &spec.project)] {
             variables.extend(value.iter().map(|value| (name.to_owned(), value.to_string().into())));
+        }
+        for (name, units) in &self.assignment.assigned {
+            let usual =
+                name.usual_variable().filter(|usual| !variables.iter().any(|(name, _)| name == usual));
+            let names = usual.map(ToOwned::to_owned).into_iter().chain([name.variable()]);
+            variables.extend(names.map(|name| (name, resource::listed(units).into())));
         }
         variables
     }

@@ -83,6 +83,7 @@ pub(crate) fn problems(sandbox: &Sandbox) -> Vec<String> {
     let log = sandbox.log();
     check_numbers("the spool's log", &log, &mut problems);
     let tasks = fold(sandbox, &log, &mut problems);
+    check_given(&log, &mut problems);
     check_tree(sandbox, &tasks, &mut problems);
     check_answers(sandbox, &log, &tasks, &mut problems);
     check_runs(sandbox, &tasks, &mut problems);
@@ -158,6 +159,22 @@ fn fold(sandbox: &Sandbox, log: &[Value], problems: &mut Vec<String>) -> BTreeMa
         }
     }
     tasks
+}
+
+/// A unit of a resource has one run at a time.
+fn check_given(log: &[Value], problems: &mut Vec<String>) {
+    let mut had: BTreeMap<String, String> = BTreeMap::new();
+    for line in log.iter().filter(|line| line["state"].is_object()) {
+        let task = line["task"].as_str().unwrap_or_default();
+        had.retain(|_, holder| holder != task);
+        for (name, units) in line["state"]["assigned"].as_object().into_iter().flatten() {
+            for unit in units.as_array().into_iter().flatten() {
+                if let Some(other) = had.insert(format!("{name} {unit}"), task.to_owned()) {
+                    problems.push(format!("{name} {unit} has {other}, and is given again: {line}"));
+                }
+            }
+        }
+    }
 }
 
 /// Each task lies where the log says, once; nothing else lies there.

@@ -197,7 +197,9 @@ impl Sandbox {
         let pid = self.wait("the daemon's start in the log", || {
             let last = self.log().into_iter().rfind(|line| line["type"] == "daemon.started")?;
             let record = read_json(&self.spool(".local/daemon.json"))?;
-            (last["pid"] == record["pid"]).then(|| last["pid"].as_u64())?
+            // Of one that was killed both are there still.
+            let pid = last["pid"].as_u64().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
+            pid.filter(|_| last["pid"] == record["pid"])
         });
         signal(u32::try_from(pid).unwrap(), Signal::TERM);
         let status = self.wait_for(&mut daemon);
@@ -428,9 +430,39 @@ impl Sandbox {
     }
 
     pub(crate) fn set_slots(&self, slots: u32) {
-        let aside = self.path("queue.json");
-        fs::write(&aside, json!({"slots": slots}).to_string()).unwrap();
-        self.move_in(&aside, &self.spool("queue/default"), "queue.json");
+        self.set_queue(&json!({"slots": slots}));
+    }
+
+    /// Gives the default queue these settings.
+    pub(crate) fn set_queue(&self, settings: &Value) {
+        self.save("queue/default", "queue.json", &settings.to_string());
+    }
+
+    /// The name of the file that says what this host has.
+    pub(crate) fn host_file(&self) -> String {
+        let states = entries(&self.path("state")).into_iter();
+        let host = states.filter_map(|state| read_json(&state.join("host.json"))).next().unwrap();
+        format!("{}.json", host["host"].as_str().unwrap())
+    }
+
+    /// Says what this host has.
+    pub(crate) fn set_host(&self, settings: &Value) {
+        self.save("hosts", &self.host_file(), &settings.to_string());
+    }
+
+    /// Saves a file as editors do, in one piece.
+    pub(crate) fn save(&self, folder: &str, name: &str, text: &str) {
+        let aside = self.path(name);
+        fs::write(&aside, text).unwrap();
+        self.move_in(&aside, &self.spool(folder), name);
+    }
+
+    /// What a verb says with `--json`, and its exit code.
+    pub(crate) fn json(&self, arguments: &[&str]) -> (i32, Vec<Value>) {
+        let output = self.gitspool(arguments).arg("--json").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let rows = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code().unwrap(), rows)
     }
 
     /// Sets how long what makes no sense must be quiet; counts from the next start on.

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::world::{World, queue};
+use super::world::{self, World};
 use crate::answer::Receipt;
-use crate::event::{By, Event};
+use crate::event::{By, Event, SpecText};
 use crate::fsck;
 use crate::id::{RunId, TaskId};
 use crate::jsonl::{self, Line};
 use crate::picture;
+use crate::queue;
 use crate::record;
+use crate::resource::{Assigned, Ledger, Things};
 use crate::simulated::{Recorded, Tree, on};
 use crate::spec::Spec;
 use crate::task::State;
@@ -121,6 +123,7 @@ impl World {
         numbered(&lines, bad)?;
         kept(&lines, before, seen)?;
         answered(&files, &lines, seen)?;
+        given(&lines)?;
         self.placed(&files, &lines, seen)?;
         self.ran(&files, &lines)
     }
@@ -154,7 +157,7 @@ impl World {
             let name = task.to_string();
             let of_task = |path: &&String| path.starts_with("queue/") && path.contains(&name);
             let places: Vec<&String> = files.keys().filter(of_task).collect();
-            let expected = picture::place(self.layout(), &queue(), *task, state);
+            let expected = picture::place(self.layout(), &world::queue(), *task, state);
             let expected =
                 expected.strip_prefix("/spool").unwrap_or(&expected).to_string_lossy().into_owned();
             if places != [&expected] {
@@ -245,6 +248,31 @@ fn numbered(lines: &[Line<Event>], bad: usize) -> Result<(), String> {
     if falls || gaps > bad || !begins {
         let numbers: Vec<u64> = lines.iter().map(|line| line.seq).collect();
         return Err(format!("the lines are numbered {numbers:?}, and {bad} cannot be read"));
+    }
+    Ok(())
+}
+
+/// No unit is given to a run that another has, nor a lock that excludes it.
+fn given(lines: &[Line<Event>]) -> Result<(), String> {
+    let mut ledger = Ledger::default();
+    let mut live: BTreeMap<TaskId, (Assigned, Things)> = BTreeMap::new();
+    let mut things: BTreeMap<TaskId, Things> = BTreeMap::new();
+    for line in lines {
+        let Some((task, state)) = line.event.state() else { continue };
+        if let Event::Submitted { spec: SpecText::Here(spec), .. } = &line.event {
+            things.insert(task, queue::wants(spec).things);
+        }
+        if let Some((assigned, had)) = live.remove(&task) {
+            ledger.release(task, &assigned, &had);
+        }
+        if let Some(assigned) = state.assigned() {
+            let wanted = things.get(&task).cloned().unwrap_or_default();
+            if let Some((what, other)) = ledger.conflict(assigned, &wanted) {
+                return Err(format!("line {} gives {task} {what}, which {other} has", line.seq));
+            }
+            ledger.take(task, assigned, &wanted);
+            live.insert(task, (assigned.clone(), wanted));
+        }
     }
     Ok(())
 }

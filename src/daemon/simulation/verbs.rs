@@ -24,6 +24,8 @@ pub(super) enum Verb {
     SubmitAfterFailed,
     /// One with a text too long for a line.
     SubmitLong,
+    /// One that wants a unit and a lock.
+    SubmitWanting,
     /// The first task once more.
     SubmitAgain,
     /// A file that makes no sense.
@@ -55,13 +57,14 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 24] = [
+    pub(super) const ALL: [Verb; 25] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
         Verb::SubmitNeeds,
         Verb::SubmitAfterFailed,
         Verb::SubmitLong,
+        Verb::SubmitWanting,
         Verb::SubmitAgain,
         Verb::Refuse,
         Verb::SameName,
@@ -97,6 +100,7 @@ impl World {
             | Verb::SubmitNeeds
             | Verb::SubmitAfterFailed
             | Verb::SubmitLong
+            | Verb::SubmitWanting
             | Verb::SubmitAgain
             | Verb::SameName
             | Verb::CancelActive
@@ -136,6 +140,10 @@ impl World {
                 self.submit(json!({"run": ["true"], "after_failed": others}));
             }
             Verb::SubmitLong => self.submit(json!({"script": "x".repeat(20_000)})),
+            Verb::SubmitWanting => {
+                let mode = if self.submitted.is_multiple_of(2) { "shared" } else { "exclusive" };
+                self.submit(json!({"run": ["true"], "resources": {"unit": 1}, "locks": {"place": mode}}));
+            }
             Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
             Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),
             Verb::SameName => {

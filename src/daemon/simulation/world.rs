@@ -55,10 +55,12 @@ impl World {
         store::replace(&spool.layout, &spool.layout.spool_record(), &picture::pretty(&spool.settings))
             .unwrap();
         let host = spool.host().unwrap();
-        spool::make_queue(&spool.layout, &queue(), &host).unwrap();
+        spool::make_queue(&spool.layout, &queue(), &host, &Default::default()).unwrap();
         reserve::refill(&spool.layout).unwrap();
         let one_slot = b"{\"slots\": 1}\n";
         store::replace(&spool.layout, &spool.layout.queue_record(&queue()), one_slot).unwrap();
+        let two_units = b"{\"resources\": {\"unit\": 2}}\n";
+        store::replace(&spool.layout, &spool.layout.host_settings(&host), two_units).unwrap();
         on(|machine| machine.tree.sync_all());
         World {
             spool,

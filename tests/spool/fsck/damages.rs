@@ -276,6 +276,19 @@ fn of_lines() -> Vec<Damage> {
                 moved(sandbox, &story.ready, json!({"is": "active", "attempt": 3, "host": host}));
             },
         )),
+        moving(damage(
+            "a unit that is given twice",
+            &["given_twice", "run_not_begun", "task_misplaced"],
+            &["given_twice", "run_not_begun"],
+            &["given_twice"],
+            |sandbox, story| {
+                let host = record(&in_run(sandbox, &story.done, "task.json"))["host"].clone();
+                for task in [&story.active, &story.ready] {
+                    let state = json!({"is": "active", "attempt": 1, "host": host, "assigned": {"gpu": [0]}});
+                    moved(sandbox, task, state);
+                }
+            },
+        )),
         damage(
             "a claim that is answered twice",
             &["answered_twice"],

@@ -1,0 +1,119 @@
+//! A queue's settings, `queue.json`: how many of its tasks run at once, in all and in each of its lanes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::Name;
+use crate::json::{self, Shape};
+use crate::refusal::{Kind, Refusal};
+
+/// A queue's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Settings {
+    /// How many runs it may have at once on this host.
+    pub(crate) slots: u32,
+    /// The lanes that tasks may name. Where none are listed, a lane has the queue's limit only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) lanes: BTreeMap<Name, Lane>,
+}
+
+/// A part of a queue with a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lane {
+    /// How many of the queue's runs may be of this lane.
+    pub(crate) slots: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { slots: 2, lanes: BTreeMap::new() }
+    }
+}
+
+const SHAPE: Shape = Shape(&[("slots", None), ("lanes", None)]);
+const LANE: Shape = Shape(&[("slots", None)]);
+
+/// Reads a queue's settings.
+pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
+    let map = json::parse_object(bytes)?;
+    json::check_keys(&map, &SHAPE, "$")?;
+    if let Some(Value::Object(lanes)) = map.get("lanes") {
+        for (lane, settings) in lanes {
+            check_lane(lane, settings)?;
+        }
+    }
+    json::typed(map)
+}
+
+/// Says of the lane itself what serde says of all of them.
+fn check_lane(lane: &str, settings: &Value) -> Result<(), Refusal> {
+    let path = format!("$.lanes.{lane}");
+    if let Err(error) = lane.parse::<Name>() {
+        return Err(Refusal::new(Kind::InvalidValue, error.to_string()).at(path));
+    }
+    let Some(map) = settings.as_object() else {
+        let refusal = Refusal::new(Kind::WrongType, format!("{settings} stands where a lane belongs"));
+        return Err(refusal.at(path).hint("write {\"slots\": 1}, say"));
+    };
+    json::check_keys(map, &LANE, &path)?;
+    json::typed::<Lane>(map.clone()).map(drop).map_err(|refusal| {
+        let below = refusal.path.as_deref().and_then(|at| at.strip_prefix('$')).unwrap_or_default();
+        let path = format!("{path}{below}");
+        refusal.at(path)
+    })
+}
+
+impl Settings {
+    /// How many runs a task's lane may have, if it has a limit of its own.
+    pub(crate) fn lane_slots(&self, lane: Option<&Name>) -> Option<u32> {
+        self.lanes.get(lane?).map(|lane| lane.slots)
+    }
+
+    /// Refuses a lane that was meant to be one of those that are listed.
+    pub(crate) fn check_lane(&self, lane: Option<&Name>) -> Result<(), Refusal> {
+        let known = |lane: &&Name| self.lanes.is_empty() || self.lanes.contains_key(*lane);
+        let Some(lane) = lane.filter(|lane| !known(lane)) else { return Ok(()) };
+        let names: Vec<&str> = self.lanes.keys().map(Name::as_str).collect();
+        Err(Refusal::unknown(Kind::NotFound, "lane", lane.as_str(), &names).at("$.lane"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_read_strictly() {
+        assert_eq!(parse_settings(b"{\"slots\": 7}").unwrap().slots, 7);
+        assert_eq!(parse_settings(b"{}").unwrap(), Settings::default());
+        for bad in ["{\"slots\": -1}", "{\"slot\": 1}", "{\"slots\": \"2\"}", "{\"slots\": 1", ""] {
+            assert!(parse_settings(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lanes_are_read_strictly_and_only_listed_ones_are_taken() {
+        let name = |text: &str| -> Name { text.parse().unwrap() };
+        let settings = parse_settings(b"{\"lanes\": {\"review\": {\"slots\": 1}}}").unwrap();
+        assert_eq!((settings.slots, settings.lane_slots(Some(&name("review")))), (2, Some(1)));
+        assert_eq!(settings.lane_slots(None), None);
+        assert!(settings.check_lane(None).is_ok() && settings.check_lane(Some(&name("review"))).is_ok());
+        let refusal = settings.check_lane(Some(&name("reviews"))).unwrap_err();
+        assert_eq!((refusal.kind, refusal.path.as_deref()), (Kind::NotFound, Some("$.lane")));
+        assert!(refusal.hint.unwrap().contains("\"review\""));
+        assert!(Settings::default().check_lane(Some(&name("any"))).is_ok());
+        for (bad, path) in [
+            (r#"{"lanes": {"a b": {"slots": 1}}}"#, "$.lanes.a b"),
+            (r#"{"lanes": {"a": 1}}"#, "$.lanes.a"),
+            (r#"{"lanes": {"a": {"slot": 1}}}"#, "$.lanes.a.slot"),
+            (r#"{"lanes": {"a": {"slots": -1}}}"#, "$.lanes.a.slots"),
+            (r#"{"lanes": {"a": {}}}"#, "$.lanes.a"),
+            (r#"{"lanes": []}"#, "$.lanes"),
+        ] {
+            assert_eq!(parse_settings(bad.as_bytes()).expect_err(bad).path.as_deref(), Some(path), "{bad}");
+        }
+    }
+}
