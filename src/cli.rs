@@ -16,6 +16,7 @@ mod init;
 mod logs;
 mod ls;
 mod note;
+mod queue;
 mod release;
 mod rerank;
 mod run;
@@ -134,6 +135,7 @@ enum Verb {
     Rerank(rerank::Arguments),
     Say(say::Arguments),
     Note(note::Arguments),
+    Queue(queue::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
@@ -246,6 +248,7 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Rerank(arguments) => rerank::run(context, &arguments),
         Verb::Say(arguments) => say::run(context, &arguments),
         Verb::Note(arguments) => note::run(context, arguments),
+        Verb::Queue(arguments) => queue::run(context, &arguments),
         Verb::Status(arguments) => status::run(context, &arguments),
         Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Fsck(arguments) => fsck::run(context, &arguments),

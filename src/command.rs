@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::defaults::Said;
 use crate::id::{NAME_RULE, Name, Rank, TaskId};
 use crate::json::{self, Shape};
 use crate::key::Key;
+use crate::queue;
 use crate::refusal::{Kind, Refusal};
 use crate::scope::Scope;
 use crate::spec::{self, Spec};
@@ -32,6 +34,11 @@ pub(crate) enum Command {
     Rerank {
         target: String,
         rank: Rank,
+    },
+    /// Changes the settings of a queue.
+    Set {
+        queue: Name,
+        changes: Map<String, Value>,
     },
     /// Speaks to the agent of a live run.
     Say {
@@ -60,6 +67,8 @@ pub(crate) struct Submit {
     pub(crate) rank: Rank,
     pub(crate) held: bool,
     pub(crate) spec: Spec,
+    /// What of that the command says itself.
+    pub(crate) said: Said,
 }
 
 /// When an agent is to hear what is said to it.
@@ -103,8 +112,8 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 9] =
-    ["submit", "cancel", "hold", "release", "rerank", "steer", "follow_up", "interrupt", "note"];
+pub(crate) const TYPES: [&str; 10] =
+    ["submit", "cancel", "hold", "release", "rerank", "set", "steer", "follow_up", "interrupt", "note"];
 
 /// Whether a command of this type is passed on to a run when it is accepted, and changes what is read of it.
 pub(crate) fn is_for_runs(kind: &str) -> bool {
@@ -120,6 +129,7 @@ impl Command {
             Command::Hold { .. } => "hold",
             Command::Release { .. } => "release",
             Command::Rerank { .. } => "rerank",
+            Command::Set { .. } => "set",
             Command::Say { how, .. } => how.kind(),
             Command::Note(_) => "note",
         }
@@ -206,6 +216,8 @@ fn submit(spec: Spec) -> Result<Asked, Refusal> {
 const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
 const CANCEL: Shape = Shape(&[("type", None), ("target", None), ("reason", None)]);
 const RERANK: Shape = Shape(&[("type", None), ("target", None), ("rank", None)]);
+const SET: Shape =
+    Shape(&[("type", None), ("queue", None), ("slots", None), ("lanes", None), ("defaults", None)]);
 const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
@@ -232,6 +244,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "hold" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Hold { target }),
         "release" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Release { target }),
         "rerank" => of_shape(map, &RERANK).map(|Reranked { target, rank }| Command::Rerank { target, rank }),
+        "set" => parse_set(map),
         "steer" => parse_say(map, Say::Steer),
         "follow_up" => parse_say(map, Say::FollowUp),
         "interrupt" => parse_say(map, Say::Interrupt),
@@ -264,6 +277,7 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
     }
     json::check_keys(&map, &spec::SUBMIT, "$")?;
     map.remove("type");
+    let said = Said::of(&map);
     let beside = ["id", "rank", "held"].into_iter().filter_map(|key| map.remove_entry(key)).collect();
     let Beside { id, rank, held } = json::typed(beside)?;
     let spec: Spec = json::typed(map).map_err(|refusal: Refusal| match refusal.path.as_deref() {
@@ -271,7 +285,22 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
         _ => refusal,
     })?;
     spec.check()?;
-    Ok(Command::Submit(Box::new(Submit { id, rank, held, spec })))
+    Ok(Command::Submit(Box::new(Submit { id, rank, held, spec, said })))
+}
+
+fn parse_set(mut map: Map<String, Value>) -> Result<Command, Refusal> {
+    #[derive(Deserialize)]
+    struct Of {
+        queue: Name,
+    }
+    json::check_keys(&map, &SET, "$")?;
+    map.remove("type");
+    let Of { queue } = json::typed(map.remove_entry("queue").into_iter().collect())?;
+    // What a queue without any settings would become by it.
+    let mut alone = Map::new();
+    queue::change(&mut alone, &map);
+    queue::parse_settings(Value::Object(alone).to_string().as_bytes())?;
+    Ok(Command::Set { queue, changes: map })
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ mod retry;
 mod needs;
 mod spec;
 mod scope;
+mod defaults;
 mod command;
 mod agent;
 mod prompt;

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 use crate::workspace;
 
 pub(crate) use ready::Ready;
-pub(crate) use settings::{Lane, Settings, parse_settings};
+pub(crate) use settings::{Lane, Settings, change, parse_settings};
 
 /// A live task: one that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 36] = [
+const DECIDING: [&str; 37] = [
     "id",
     "time",
     "digest",
@@ -25,6 +25,7 @@ const DECIDING: [&str; 36] = [
     "needs",
     "spec",
     "scope",
+    "defaults",
     "command",
     "agent",
     "prompt",

@@ -36,9 +36,10 @@ struct Status {
     host: Host,
 }
 
-struct QueueStatus {
-    name: Name,
-    slots: u32,
+pub(super) struct QueueStatus {
+    pub(super) name: Name,
+    /// As far as they can be read.
+    settings: Option<queue::Settings>,
     paused: bool,
     counts: Counts,
     /// The same by lane, with the lane's slots; of a queue that lists lanes.
@@ -64,9 +65,8 @@ impl Status {
     fn look(spool: &Spool) -> Result<Status, CliError> {
         let layout = &spool.layout;
         let live = find::live(layout)?;
-        let queues = find::queues(layout)?;
         let mut strays = stray_names(&layout.inbox(), |name| command::form_of(name).is_ok())?;
-        for queue in &queues {
+        for queue in &find::queues(layout)? {
             for folder in [layout.ready(queue), layout.waiting(queue), layout.held(queue)] {
                 strays.extend(stray_names(&folder, |name| layout::parse_queued_name(name).is_some())?);
             }
@@ -74,12 +74,12 @@ impl Status {
         let refused = store::names(&layout.refused_of(&clock::now().date()))?;
         let waiting =
             store::names(&layout.inbox())?.iter().filter(|name| !command::is_in_the_making(name)).count();
-        let queues = queues.into_iter().map(|name| QueueStatus::look(layout, name, &live));
+        let queues = queues_of(layout, &live)?;
         Ok(Status {
             runs: lock::is_held(layout.root())?,
             record: daemon::daemon_record(layout),
             host: Host::look(spool, &live)?,
-            queues: queues.collect::<Result<_, CliError>>()?,
+            queues,
             inbox: waiting + store::names(&layout.claimed())?.len(),
             // Beside each refused file lies the reason.
             refused_today: refused.len().div_ceil(2),
@@ -157,16 +157,7 @@ impl Status {
             ));
         }
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
-        let rows: Vec<Vec<String>> = self.queues.iter().map(QueueStatus::cells).collect();
-        out.push_str(&shown::table(
-            &["QUEUE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD", "PAUSED", "WRONG"],
-            &rows,
-        ));
-        let lanes: Vec<Vec<String>> = self.queues.iter().flat_map(QueueStatus::lane_cells).collect();
-        if !lanes.is_empty() {
-            let head = ["QUEUE", "LANE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD"];
-            out.push_str(&format!("\n{}", shown::table(&head, &lanes)));
-        }
+        out.push_str(&tables(&self.queues));
         out.push_str(&self.host.text());
         if !self.strays.is_empty() {
             out.push_str("\nnot ours, move them away:\n");
@@ -198,15 +189,18 @@ impl QueueStatus {
                 lanes.entry(lane).or_default().1[at] += 1;
             }
         }
-        let slots = settings.as_ref().map_or(queue::Settings::default().slots, |settings| settings.slots);
         let paused = store::exists(&layout.paused(&name));
-        Ok(QueueStatus { name, slots, paused, counts, lanes, error: settings.err() })
+        let (settings, error) = match settings {
+            Ok(settings) => (Some(settings), None),
+            Err(error) => (None, Some(error)),
+        };
+        Ok(QueueStatus { name, settings, paused, counts, lanes, error })
     }
 
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         let [active, ready, waiting, held] = self.counts;
-        // Which slots hold then, only the daemon knows: those that were there before.
-        let slots = self.error.is_none().then_some(self.slots);
+        // Which hold where they cannot be read, only the daemon knows: those that were there before.
+        let slots = self.settings.as_ref().map(|settings| settings.slots);
         let lane =
             |(lane, (slots, [active, ready, waiting, held])): (&Option<Name>, &(Option<u32>, Counts))| {
                 json!({
@@ -218,6 +212,7 @@ impl QueueStatus {
         json!({
             "queue": self.name, "slots": slots, "paused": self.paused, "lanes": lanes,
             "active": active, "ready": ready, "waiting": waiting, "held": held, "error": self.error,
+            "settings": self.settings,
         })
     }
 
@@ -233,7 +228,7 @@ impl QueueStatus {
 
     fn cells(&self) -> Vec<String> {
         let [active, ready, waiting, held] = self.counts;
-        let slots = if self.error.is_none() { self.slots.to_string() } else { "?".to_owned() };
+        let slots = self.settings.as_ref().map_or("?".to_owned(), |settings| settings.slots.to_string());
         let paused = if self.paused { "paused" } else { "" };
         let error = self.error.clone().unwrap_or_default();
         vec![
@@ -247,6 +242,28 @@ impl QueueStatus {
             error,
         ]
     }
+}
+
+/// The queues, with how many tasks they have.
+pub(super) fn queues(spool: &Spool) -> Result<Vec<QueueStatus>, CliError> {
+    queues_of(&spool.layout, &find::live(&spool.layout)?)
+}
+
+fn queues_of(layout: &Layout, live: &[Found]) -> Result<Vec<QueueStatus>, CliError> {
+    find::queues(layout)?.into_iter().map(|name| QueueStatus::look(layout, name, live)).collect()
+}
+
+/// The queues as a table, and their lanes as another where there are some.
+pub(super) fn tables(queues: &[QueueStatus]) -> String {
+    let rows: Vec<Vec<String>> = queues.iter().map(QueueStatus::cells).collect();
+    let head = ["QUEUE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD", "PAUSED", "WRONG"];
+    let mut out = shown::table(&head, &rows);
+    let lanes: Vec<Vec<String>> = queues.iter().flat_map(QueueStatus::lane_cells).collect();
+    if !lanes.is_empty() {
+        let head = ["QUEUE", "LANE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD"];
+        out.push_str(&format!("\n{}", shown::table(&head, &lanes)));
+    }
+    out
 }
 
 /// The settings of a queue, or what is wrong with them.

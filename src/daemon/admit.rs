@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::agent;
 use crate::clock;
 use crate::command::{Asked, BYTES_MAX, Command, Submit};
+use crate::defaults::Said;
 use crate::event::{Event, INLINE_BYTES_MAX, Origin, SpecText};
 use crate::git;
 use crate::id::{Name, TaskId};
@@ -83,15 +84,17 @@ impl Daemon {
             Command::Rerank { target, rank } => {
                 self.move_task(origin, (kind, &target, scope), &task::Event::RankAsked(rank), None)
             }
+            Command::Set { queue, changes } => self.set(origin, &queue, &changes, scope).map(Some),
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
             Command::Note(note) => self.note(origin, note, scope).map(Some),
         }
     }
 
     fn submit(&mut self, origin: &Origin, submit: Submit) -> Result<Option<Event>, Refusal> {
-        let Submit { id, rank, held, mut spec } = submit;
+        let Submit { id, mut rank, held, mut spec, said } = submit;
         let task = id.unwrap_or(origin.claim);
-        self.fix_place(&mut spec)?;
+        self.fill(&mut spec, &mut rank, &said)?;
+        self.fix_place(&mut spec, &said)?;
         if let Some(known) = self.known_spec(task)? {
             spec.wait_as(&known);
             let what = if *known == spec { "submitted already" } else { "taken by another spec" };
@@ -102,7 +105,6 @@ impl Daemon {
             }
             return Ok(Some(self.accepted(origin, "submit", Some(task), what)));
         }
-        self.check_queue(&spec.queue)?;
         if let Some(queue) = self.queues.queue(&spec.queue) {
             queue.settings.check_lane(spec.lane.as_ref())?;
         }
@@ -126,7 +128,7 @@ impl Daemon {
     }
 
     /// Fixes where a task works, so that it is the same for every attempt and can be read in its file.
-    fn fix_place(&self, spec: &mut Spec) -> Result<(), Refusal> {
+    fn fix_place(&self, spec: &mut Spec, said: &Said) -> Result<(), Refusal> {
         if spec.workspace.kind == Some(Kind::None) {
             return Ok(());
         }
@@ -149,6 +151,7 @@ impl Daemon {
             }
         };
         spec.workspace.kind = Some(kind);
+        said.drop_unsaid(spec);
         spec.workspace.check_for(kind)
     }
 
@@ -181,7 +184,7 @@ impl Daemon {
         Ok(None)
     }
 
-    fn check_queue(&mut self, queue: &Name) -> Result<(), Refusal> {
+    pub(super) fn check_queue(&mut self, queue: &Name) -> Result<(), Refusal> {
         if self.queues.queue(queue).is_some() {
             return Ok(());
         }

@@ -3,14 +3,27 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use crate::command::BYTES_MAX;
-use crate::id::Name;
+use crate::defaults::Said;
+use crate::event::{Event, Origin};
+use crate::id::{Name, Rank};
+use crate::json;
+use crate::jsonl;
 use crate::queue::{self, Settings};
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 use crate::resource::{self, HostSettings};
-use crate::store;
+use crate::scope::Scope;
+use crate::spec::Spec;
+use crate::spool;
+use crate::store::{self, StoreError};
 
 use super::Daemon;
+use super::short::unreadable;
+
+/// How much of new settings the answer shows.
+const NOTE_BYTES_MAX: usize = 4 * 1024;
 
 impl Daemon {
     /// Reads `queue.json` again.
@@ -40,6 +53,59 @@ impl Daemon {
             }
             Err(error) => tell_once(&path, &mut self.resources_error, error),
         }
+    }
+
+    /// Gives a task what its queue says for all that do not say otherwise. It is fixed with that, and its file shows it.
+    pub(super) fn fill(&mut self, spec: &mut Spec, rank: &mut Rank, said: &Said) -> Result<(), Refusal> {
+        self.check_queue(&spec.queue)?;
+        let Some(queue) = self.queues.queue(&spec.queue) else { return Ok(()) };
+        let defaults = &queue.settings.defaults;
+        defaults.fill(spec, rank, said).map_err(|refusal| {
+            let hint = refusal.hint.clone().unwrap_or_default();
+            refusal
+                .hint(format!("{hint} (with the defaults of queue {})", spec.queue).trim_start().to_owned())
+        })
+    }
+
+    /// Changes the settings of a queue, and makes it if it is not there. Before it is answered: whoever is killed in between
+    /// does the same again.
+    pub(super) fn set(
+        &mut self,
+        origin: &Origin,
+        queue: &Name,
+        changes: &Map<String, Value>,
+        scope: &Scope,
+    ) -> Result<Event, Refusal> {
+        if !scope.is_whole() {
+            let refusal = Refusal::new(Kind::NotPermitted, "a queue is there for all scopes");
+            return Err(refusal.at("$.queue").hint("leave tenant and project out"));
+        }
+        if self.queues.queue(queue).is_none() || !store::exists(&self.layout.queue(queue)) {
+            self.open_queue(queue).map_err(|error| {
+                Refusal::new(Kind::Unreadable, error.to_string()).for_now(error.shortage())
+            })?;
+        }
+        let path = self.layout.queue_record(queue);
+        let failed = |error: StoreError| unreadable(&error);
+        let bytes = store::read_if_small(&path, BYTES_MAX).map_err(failed)?.unwrap_or_else(|| b"{}".to_vec());
+        let there = queue::parse_settings(&bytes).and_then(|_| json::parse_object(&bytes));
+        let there = there.map_err(|refusal| {
+            let refusal =
+                Refusal::new(Kind::Conflict, format!("{}: {refusal}", path.display())).at("$.queue");
+            refusal.hint("mend it, or remove it, first")
+        })?;
+        let mut changed = there.clone();
+        queue::change(&mut changed, changes);
+        let text = Value::Object(changed.clone()).to_string();
+        queue::parse_settings(text.as_bytes())?;
+        if changed != there {
+            let replaced = store::replace(&self.layout, &path, &spool::pretty(&changed));
+            self.note_trouble(replaced.as_ref().err());
+            replaced.map_err(failed)?;
+        }
+        self.read_settings(queue);
+        let note = format!("queue {queue}: {}", jsonl::clip(&text, NOTE_BYTES_MAX));
+        Ok(self.accepted(origin, "set", None, &note))
     }
 
     /// The settings of a queue that are in force.

@@ -3,21 +3,24 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::defaults::Defaults;
 use crate::id::Name;
 use crate::json::{self, Shape};
 use crate::refusal::{Kind, Refusal};
 
 /// A queue's settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Settings {
     /// How many runs it may have at once on this host.
     pub(crate) slots: u32,
     /// The lanes that tasks may name. Where none are listed, a lane has the queue's limit only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) lanes: BTreeMap<Name, Lane>,
+    /// What its tasks have that do not say otherwise.
+    #[serde(skip_serializing_if = "Defaults::is_empty")]
+    pub(crate) defaults: Defaults,
 }
 
 /// A part of a queue with a limit of its own.
@@ -29,11 +32,11 @@ pub(crate) struct Lane {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { slots: 2, lanes: BTreeMap::new() }
+        Settings { slots: 2, lanes: BTreeMap::new(), defaults: Defaults::default() }
     }
 }
 
-const SHAPE: Shape = Shape(&[("slots", None), ("lanes", None)]);
+const SHAPE: Shape = Shape(&[("slots", None), ("lanes", None), ("defaults", None)]);
 const LANE: Shape = Shape(&[("slots", None)]);
 
 /// Reads a queue's settings.
@@ -45,7 +48,47 @@ pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
             check_lane(lane, settings)?;
         }
     }
-    json::typed(map)
+    let Plain { slots, lanes, defaults } = json::typed(map)?;
+    let defaults = Defaults::parse(defaults).map_err(|refusal| {
+        let below = refusal.path.as_deref().and_then(|at| at.strip_prefix('$')).unwrap_or_default();
+        let path = format!("$.defaults{below}");
+        refusal.at(path)
+    })?;
+    Ok(Settings { slots, lanes, defaults })
+}
+
+/// The settings as a file has them.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Plain {
+    slots: u32,
+    lanes: BTreeMap<Name, Lane>,
+    defaults: Map<String, Value>,
+}
+
+impl Default for Plain {
+    fn default() -> Plain {
+        let Settings { slots, lanes, .. } = Settings::default();
+        Plain { slots, lanes, defaults: Map::new() }
+    }
+}
+
+/// Changes settings as they stand in a file: what is null is taken out, objects are changed key by key.
+pub(crate) fn change(there: &mut Map<String, Value>, changes: &Map<String, Value>) {
+    for (key, value) in changes {
+        match (value, there.get_mut(key)) {
+            (Value::Null, _) => drop(there.remove(key)),
+            (Value::Object(changes), Some(Value::Object(there))) => change(there, changes),
+            (Value::Object(changes), _) => {
+                let mut new = Map::new();
+                change(&mut new, changes);
+                there.insert(key.clone(), new.into());
+            }
+            (_, _) => drop(there.insert(key.clone(), value.clone())),
+        }
+    }
+    // A lane or default that was taken out leaves nothing behind.
+    there.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
 }
 
 /// Says of the lane itself what serde says of all of them.
@@ -91,6 +134,25 @@ mod tests {
         assert_eq!(parse_settings(b"{}").unwrap(), Settings::default());
         for bad in ["{\"slots\": -1}", "{\"slot\": 1}", "{\"slots\": \"2\"}", "{\"slots\": 1", ""] {
             assert!(parse_settings(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let map = |text: &str| json::parse_object(text.as_bytes()).unwrap();
+        let mut there = map(r#"{"slots": 3, "lanes": {"a": {"slots": 1}, "b": {"slots": 2}}}"#);
+        for (changes, text) in [
+            (
+                r#"{"lanes": {"a": {"slots": 4}}}"#,
+                r#"{"slots": 3, "lanes": {"a": {"slots": 4}, "b": {"slots": 2}}}"#,
+            ),
+            (r#"{"slots": null, "lanes": {"a": null}}"#, r#"{"lanes": {"b": {"slots": 2}}}"#),
+            (r#"{"lanes": {"b": null, "c": null}}"#, "{}"),
+            (r#"{"defaults": {"env": {"A": "1", "B": null}}}"#, r#"{"defaults": {"env": {"A": "1"}}}"#),
+            (r#"{"defaults": {"env": {"A": null}}}"#, "{}"),
+        ] {
+            change(&mut there, &map(changes));
+            assert_eq!(there, map(text), "{changes}");
         }
     }
 

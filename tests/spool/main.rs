@@ -33,6 +33,7 @@ mod retries;
 mod runs;
 mod sandbox;
 mod scope;
+mod settings;
 mod storm;
 mod terminal;
 mod together;

@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 17] = [
+pub(super) const SCENARIOS: [Scenario; 19] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -138,6 +138,18 @@ pub(super) const SCENARIOS: [Scenario; 17] = [
         hard: &[("now.jsonl ->", 1), ("fsync spool/events", 1), ("write spool/events", 1)],
     },
     Scenario {
+        name: "run with units and a lock",
+        prepare: ready_with_units,
+        arguments: drain,
+        hard: &[("daemon fdatasync", 2), ("-> spool/queue/default/done", 1)],
+    },
+    Scenario {
+        name: "set a queue",
+        prepare: dropped_settings,
+        arguments: drain,
+        hard: &[("nightly/queue.json", 1), ("nightly/queue.json", 2), ("fdatasync", 2)],
+    },
+    Scenario {
         name: "checkpoint",
         prepare: without_checkpoint,
         arguments: drain,
@@ -149,7 +161,7 @@ impl Scenario {
     /// How many tasks were accepted, or safely dropped, before the program started.
     pub(super) fn tasks(&self) -> usize {
         match self.name {
-            "init" | "submit by the command line" | "refuse" => 0,
+            "init" | "submit by the command line" | "refuse" | "set a queue" => 0,
             "hold, release and by hand" | "checkpoint" => 3,
             "rotate" => 2,
             _ => 1,
@@ -211,6 +223,13 @@ fn dropped() -> Sandbox {
     sandbox
 }
 
+fn dropped_settings() -> Sandbox {
+    let sandbox = paused();
+    let settings = json!({"type": "set", "queue": "nightly", "slots": 3, "lanes": {"build": {"slots": 1}}});
+    sandbox.drop_by_mv("set.json", settings.to_string());
+    sandbox
+}
+
 fn dropped_long() -> Sandbox {
     let sandbox = paused();
     let mut command = plain_job(&sandbox);
@@ -237,6 +256,17 @@ fn admitted(sandbox: &Sandbox, name: &str, command: &Value) -> String {
 fn ready() -> Sandbox {
     let sandbox = Sandbox::new();
     admitted(&sandbox, "job", &plain_job(&sandbox));
+    go_on(&sandbox);
+    sandbox
+}
+
+fn ready_with_units() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.set_host(&json!({"resources": {"gpu": 1}}));
+    let mut wants = plain_job(&sandbox);
+    wants["resources"] = json!({"gpu": 1});
+    wants["locks"] = json!({"db": "exclusive"});
+    admitted(&sandbox, "job", &wants);
     go_on(&sandbox);
     sandbox
 }

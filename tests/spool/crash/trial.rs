@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scenario::{self, Scenario};
 use crate::check::problems;
@@ -58,6 +58,12 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
     problems.extend(history_problems(scenario, fault, &sandbox));
     if scenario.name == "submit by the command line" {
         problems.extend(submit_problems(&sandbox, status, &output));
+    }
+    if scenario.name == "set a queue" {
+        let settings = read_json(&sandbox.spool("queue/nightly/queue.json"));
+        let expected = json!({"slots": 3, "lanes": {"build": {"slots": 1}}});
+        let differs = settings.as_ref() != Some(&expected);
+        problems.extend(differs.then(|| format!("the queue's settings are {settings:?}")));
     }
     let is_failure = matches!(fault, Fault::Fail { .. });
     problems.extend(seen.panics.iter().filter(|_| is_failure).map(|said| format!("a panic: {said}")));
