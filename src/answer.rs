@@ -41,7 +41,8 @@ impl Receipt {
     pub(crate) fn of(line: &Line<Event>) -> Option<(Origin, Receipt)> {
         let origin = line.event.origin()?.clone();
         let (task, note, repeats, refusal) = match &line.event {
-            Event::Submitted { task, .. } | Event::Moved { task, .. } => (Some(*task), None, None, None),
+            Event::Submitted { task, note, .. } => (Some(*task), note.clone(), None, None),
+            Event::Moved { task, .. } => (Some(*task), None, None, None),
             Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,

@@ -23,7 +23,15 @@ pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) enum Event {
     /// A task exists from here on.
     #[serde(rename = "task.submitted")]
-    Submitted { task: TaskId, state: State, spec: SpecText, command: Origin },
+    Submitted {
+        task: TaskId,
+        state: State,
+        spec: SpecText,
+        command: Origin,
+        /// What its submitter should know.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        note: Option<String>,
+    },
     /// A task's state is another from here on.
     #[serde(rename = "task.moved")]
     Moved {
@@ -160,7 +168,8 @@ mod tests {
             SpecText::Here(Arc::new(Spec { run: Some(vec!["true".into()]), ..Spec::default() })),
             SpecText::Elsewhere { text_sha256: "ab".into() },
         ] {
-            let event = Event::Submitted { task, state: state.clone(), spec, command: command.clone() };
+            let (state, command) = (state.clone(), command.clone());
+            let event = Event::Submitted { task, state, spec, command, note: None };
             let mut bytes = Vec::new();
             let line = Line { seq: 1, at: Timestamp::from_micros(5), event };
             jsonl::write(&mut bytes, &line);

@@ -139,7 +139,7 @@ fn origin() -> impl Strategy<Value = Origin> {
 /// Events of the spool's log.
 fn event() -> impl Strategy<Value = Event> {
     let submitted = (task(), state(), spec(), origin()).prop_map(|(task, state, spec, command)| {
-        Event::Submitted { task, state, spec: SpecText::Here(Arc::new(spec)), command }
+        Event::Submitted { task, state, spec: SpecText::Here(Arc::new(spec)), command, note: None }
     });
     let moved = (task(), state(), option::of(origin()), option::of(text()), option::of(evidence())).prop_map(
         |(task, state, command, reason, evidence)| Event::Moved {

@@ -167,7 +167,11 @@ impl Queues {
             State::Active { .. } | State::Cancelling { .. } => {
                 put(&mut queue.active, task, present);
                 if let Some(lane) = &spec.lane {
-                    put(queue.lanes.entry(lane.clone()).or_default(), task, present);
+                    let of_lane = queue.lanes.entry(lane.clone()).or_default();
+                    put(of_lane, task, present);
+                    if of_lane.is_empty() {
+                        queue.lanes.remove(lane);
+                    }
                 }
             }
             State::Ended { .. } => {}

@@ -61,6 +61,10 @@ pub(crate) enum Event {
     /// The machine, or whoever manages its processes, wants the supervisor to end.
     ShutdownAsked,
     TimePassed,
+    /// Its agent has printed nothing since then.
+    Silent {
+        since: Moment,
+    },
     /// What the run leaves is recorded.
     Settled,
 }
@@ -89,6 +93,8 @@ pub(crate) enum Effect {
 pub(crate) struct Limits {
     /// From the agent's start to its end; `None` is no limit.
     pub(crate) timeout: Option<Duration>,
+    /// From one thing that the agent prints to the next; `None` is no limit.
+    pub(crate) idle: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
 }
@@ -110,7 +116,11 @@ fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
             Event::Failed { message } => stop(failed(message), at + limits.grace),
             Event::CancelAsked { reason } => stop(cancelled(reason.as_deref()), at + limits.grace),
             Event::ShutdownAsked => stop(interrupted(), at + limits.grace),
-            Event::Exited { .. } | Event::TreeGone | Event::TimePassed | Event::Settled => state,
+            Event::Exited { .. }
+            | Event::TreeGone
+            | Event::TimePassed
+            | Event::Silent { .. }
+            | Event::Settled => state,
         },
         State::Running { deadline } => match event {
             Event::Exited { evidence } => stop(of_exit(evidence), at + LEFTOVER_GRACE.min(limits.grace)),
@@ -120,13 +130,19 @@ fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
             Event::TimePassed if deadline.is_some_and(|deadline| deadline <= at) => {
                 stop(timed_out(limits.timeout), at + limits.grace)
             }
-            Event::TimePassed | Event::Prepared | Event::TreeGone | Event::Settled => state,
+            Event::Silent { since } if limits.idle.is_some_and(|idle| *since + idle <= at) => {
+                stop(fell_silent(limits.idle), at + limits.grace)
+            }
+            Event::TimePassed | Event::Silent { .. } | Event::Prepared | Event::TreeGone | Event::Settled => {
+                state
+            }
         },
         State::Stopping { ending, kill_at } => match event {
             Event::Exited { evidence } => State::Stopping { ending: ending.seen(evidence), kill_at },
             Event::TreeGone => State::Settling { ending, given_up: false },
             Event::TimePassed if kill_at <= at => State::Killing { ending, again_at: at + KILL_AGAIN },
             Event::TimePassed
+            | Event::Silent { .. }
             | Event::CancelAsked { .. }
             | Event::ShutdownAsked
             | Event::Prepared
@@ -138,6 +154,7 @@ fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
             Event::TreeGone => State::Settling { ending, given_up: false },
             Event::TimePassed if again_at <= at => State::Killing { ending, again_at: at + KILL_AGAIN },
             Event::TimePassed
+            | Event::Silent { .. }
             | Event::CancelAsked { .. }
             | Event::ShutdownAsked
             | Event::Prepared
@@ -151,6 +168,7 @@ fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
             Event::Exited { .. }
             | Event::TreeGone
             | Event::TimePassed
+            | Event::Silent { .. }
             | Event::Prepared
             | Event::Failed { .. } => State::Settling { ending, given_up },
         },
@@ -196,6 +214,14 @@ fn timed_out(timeout: Option<Duration>) -> Ending {
     Ending { outcome: Outcome::TimedOut, evidence: Evidence::of(format!("still running after {seconds} s")) }
 }
 
+fn fell_silent(idle: Option<Duration>) -> Ending {
+    let seconds = idle.unwrap_or_default().as_secs();
+    Ending {
+        outcome: Outcome::TimedOut,
+        evidence: Evidence::of(format!("it printed nothing for {seconds} s")),
+    }
+}
+
 fn of_exit(evidence: &Evidence) -> Ending {
     let outcome = match (evidence.exit_code, evidence.signal) {
         (Some(0), _) => Outcome::Succeeded,
@@ -218,7 +244,11 @@ impl Ending {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { timeout: Some(Duration::from_secs(60)), grace: Duration::from_secs(10) };
+    const LIMITS: Limits = Limits {
+        timeout: Some(Duration::from_secs(60)),
+        idle: Some(Duration::from_secs(5)),
+        grace: Duration::from_secs(10),
+    };
 
     fn at(seconds: u64) -> Moment {
         Moment::from_origin(Duration::from_secs(seconds))
@@ -251,6 +281,8 @@ mod tests {
             Event::CancelAsked { reason: None },
             Event::ShutdownAsked,
             Event::TimePassed,
+            Event::Silent { since: at(0) },
+            Event::Silent { since: at(97) },
             Event::Settled,
         ]
     }
@@ -311,6 +343,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_a_running_agent_that_is_silent_for_too_long_is_ended_for_it() {
+        for state in all_states() {
+            for (since, ends) in [(at(95), true), (at(96), false)] {
+                let (next, _) = transition(state.clone(), &Event::Silent { since }, at(100), LIMITS);
+                let ends = ends && matches!(state, State::Running { .. });
+                assert_eq!(next != state, ends, "{state:?} {since:?}");
+                if let State::Stopping { ending, .. } = next
+                    && ends
+                {
+                    assert_eq!(ending.outcome, Outcome::TimedOut);
+                    assert_eq!(ending.evidence.message.as_deref(), Some("it printed nothing for 5 s"));
+                }
+            }
+        }
+        let patient = Limits { idle: None, ..LIMITS };
+        let running = State::Running { deadline: None };
+        let silent = Event::Silent { since: at(0) };
+        assert_eq!(transition(running.clone(), &silent, at(100), patient).0, running);
     }
 
     #[test]

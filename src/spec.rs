@@ -94,6 +94,9 @@ pub(crate) struct Spec {
     /// Ends the run as `timed_out` after so long; no limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_seconds: Option<u64>,
+    /// Ends the run as `timed_out` when its agent has printed nothing for so long; no limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_timeout_seconds: Option<u64>,
     /// How long the processes of a run have between SIGTERM and SIGKILL.
     pub(crate) grace_seconds: u64,
     pub(crate) output: Output,
@@ -158,6 +161,7 @@ impl Default for Spec {
             retry: None,
             repeatable: None,
             timeout_seconds: None,
+            idle_timeout_seconds: None,
             grace_seconds: 10,
             output: Output::Merged,
             output_bytes_max: None,
@@ -213,6 +217,7 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("retry", Some(&RETRY)),
     ("repeatable", None),
     ("timeout_seconds", None),
+    ("idle_timeout_seconds", None),
     ("grace_seconds", None),
     ("output", None),
     ("output_bytes_max", None),
@@ -275,8 +280,13 @@ impl Spec {
         resource::check_locks(&self.locks)?;
         self.check_workspace()?;
         let invalid = |path: &str, message: &str| Err(Refusal::new(Kind::InvalidValue, message).at(path));
-        if self.timeout_seconds == Some(0) {
-            return invalid("$.timeout_seconds", "a timeout is at least 1 second");
+        for (path, seconds) in [
+            ("$.timeout_seconds", self.timeout_seconds),
+            ("$.idle_timeout_seconds", self.idle_timeout_seconds),
+        ] {
+            if seconds == Some(0) {
+                return invalid(path, "a timeout is at least 1 second");
+            }
         }
         if self.output_bytes_max.is_some_and(|bytes| bytes < OUTPUT_BYTES_LEAST) {
             return invalid("$.output_bytes_max", "less than 4096 bytes of output cannot be kept");
@@ -407,6 +417,7 @@ mod tests {
             retry: Some(Retry::default()),
             repeatable: Some(true),
             timeout_seconds: Some(1),
+            idle_timeout_seconds: Some(1),
             output_bytes_max: Some(4096),
             ..Spec::default()
         };

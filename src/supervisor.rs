@@ -175,6 +175,7 @@ impl Supervisor {
         let spec = &assignment.spec;
         let limits = Limits {
             timeout: spec.timeout_seconds.map(Duration::from_secs),
+            idle: spec.idle_timeout_seconds.map(Duration::from_secs),
             grace: Duration::from_secs(spec.grace_seconds),
         };
         Supervisor {
@@ -217,7 +218,8 @@ impl Supervisor {
             if wake.has_growth(self.outputs.quiet_until) || is_new || is_owed {
                 self.outputs.look(&self.layout);
             }
-            let inputs = wake.wait(clock::monotonic(), self.wake_at, self.outputs.quiet_until);
+            let until = self.wake_at.into_iter().chain(self.silent_at()).min();
+            let inputs = wake.wait(clock::monotonic(), until, self.outputs.quiet_until);
             if self.is_uprooted() && self.write_log().is_ok() {
                 wake.listen_on(&self.paths.wake());
             }
@@ -248,7 +250,18 @@ impl Supervisor {
             self.pending.push_back(Event::TimePassed);
             self.prepare_again();
         }
+        if self.silent_at().is_some_and(|silent_at| silent_at <= clock::monotonic()) {
+            // What was printed just now counts.
+            self.outputs.look(&self.layout);
+            self.pending.push_back(Event::Silent { since: self.outputs.printed_at });
+        }
         self.decide();
+    }
+
+    /// When the agent will have been silent for too long, if it prints nothing more.
+    fn silent_at(&self) -> Option<Moment> {
+        let idle = self.limits.idle.filter(|_| matches!(self.state, State::Running { .. }))?;
+        Some(self.outputs.printed_at + idle)
     }
 
     /// Whether the run is over.

@@ -306,7 +306,13 @@ fn check_host(spool: &Spool) -> Option<Finding> {
             error,
             format!("write {{\"resources\": {{\"gpu\": 2}}}}, say, or remove {}", path.display()),
         )),
-        Ok(resources) if resources.is_empty() => None,
+        Ok(resources) if resources.is_empty() => {
+            let others = store::names(&spool.layout.hosts()).unwrap_or_default();
+            let mut others = others.into_iter().filter(|other| other.ends_with(".json"));
+            let other = others.next().filter(|_| !store::exists(&path))?;
+            let what = format!("hosts/ has {other}, and nothing of this host, which is called {name}");
+            Some(warn(what, format!("if it is meant for this host, call it {name}.json")))
+        }
         Ok(resources) => {
             let each = resources.iter().map(|(name, capacity)| format!("{} {name}", capacity.count()));
             Some(ok(format!("host {name} has {}", each.collect::<Vec<_>>().join(", "))))

@@ -156,6 +156,14 @@ fn add_spec(lines: &mut Lines, spec: &Spec) {
     lines.add_some("start at", spec.start_at);
     lines.add_some("delay", spec.delay_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
+    lines.add_some("idle timeout", spec.idle_timeout_seconds.map(|seconds| format!("{seconds} s")));
+    lines.add_some("lane", spec.lane.as_ref());
+    for (name, units) in &spec.resources {
+        lines.add("resource", format!("{units} {name}"));
+    }
+    for (name, mode) in &spec.locks {
+        lines.add("lock", format!("{name} ({})", mode.word()));
+    }
 }
 
 fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) {

@@ -118,6 +118,9 @@ pub(crate) struct TaskArguments {
     /// End it as timed_out after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
+    /// End it as timed_out when it has printed nothing for so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    idle_timeout: Option<u64>,
     /// How long its processes have between SIGTERM and SIGKILL
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     grace: Option<u64>,
@@ -214,6 +217,7 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));
     put(&mut command, "env", environment(&arguments.env)?);
     put(&mut command, "timeout_seconds", arguments.timeout);
+    put(&mut command, "idle_timeout_seconds", arguments.idle_timeout);
     put(&mut command, "grace_seconds", arguments.grace);
     put(&mut command, "output", arguments.apart.then_some("apart"));
     put(&mut command, "output_bytes_max", arguments.output_bytes_max);

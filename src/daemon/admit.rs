@@ -120,7 +120,9 @@ impl Daemon {
         let spec_text = self.spec_text(&spec);
         self.note_trouble(spec_text.as_ref().err());
         let spec_text = spec_text.map_err(|error| unreadable(&error))?;
-        let event = Event::Submitted { task, state: state.clone(), spec: spec_text, command: origin.clone() };
+        let note = self.never_had(&spec);
+        let (told, command) = (state.clone(), origin.clone());
+        let event = Event::Submitted { task, state: told, spec: spec_text, command, note };
         let spec_seq = self.log.last_seq() + self.batch.len() as u64 + 1;
         self.queues.insert(task, Live { state: state.clone(), spec, spec_seq });
         self.batch.push(Decision { event, effects: task::owed(&state), before: None });

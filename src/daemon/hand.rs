@@ -32,6 +32,11 @@ impl Daemon {
         self.make_queue(queue)?;
         self.queues.queue_mut(queue);
         self.read_settings(queue);
+        let known = self.queues.queue_mut(queue);
+        if known.settings_error.is_some() {
+            // Nobody knows how much may run: the last good ones were known to another daemon.
+            known.settings.slots = 0;
+        }
         for folder in self.watched_of(queue) {
             self.watch.add(&folder)?;
         }

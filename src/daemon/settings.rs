@@ -13,7 +13,7 @@ use crate::json;
 use crate::jsonl;
 use crate::queue::{self, Settings};
 use crate::refusal::{Kind, Refusal};
-use crate::resource::{self, HostSettings};
+use crate::resource::{self, HostSettings, ResourceName};
 use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::spool;
@@ -65,6 +65,17 @@ impl Daemon {
             refusal
                 .hint(format!("{hint} (with the defaults of queue {})", spec.queue).trim_start().to_owned())
         })
+    }
+
+    /// What this host has never enough of for a task; another host may have it, so the task is taken.
+    pub(super) fn never_had(&self, spec: &Spec) -> Option<String> {
+        let count = |name: &ResourceName| self.resources.get(name).map_or(0, |capacity| capacity.count());
+        let (name, wanted) = spec.resources.iter().find(|(name, wanted)| **wanted > count(name))?;
+        Some(format!(
+            "it wants {wanted} of {name}, and host {} has never more than {}",
+            self.host,
+            count(name)
+        ))
     }
 
     /// Changes the settings of a queue, and makes it if it is not there. Before it is answered: whoever is killed in between

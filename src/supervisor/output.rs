@@ -37,11 +37,14 @@ pub(super) struct Outputs {
     pub(super) watched: bool,
     /// When to look again at the earliest.
     pub(super) quiet_until: Moment,
+    /// When something was printed last; at first, when the agent was about to start.
+    pub(super) printed_at: Moment,
 }
 
 impl Outputs {
     pub(super) fn none() -> Outputs {
-        Outputs { files: Vec::new(), watched: true, quiet_until: clock::monotonic() }
+        let now = clock::monotonic();
+        Outputs { files: Vec::new(), watched: true, quiet_until: now, printed_at: now }
     }
 
     /// Makes the files that the agent will write to, which the run is owed.
@@ -77,8 +80,14 @@ impl Outputs {
 
     /// Takes note of how much there is now.
     pub(super) fn look(&mut self, layout: &Layout) {
+        let bytes = |files: &[Printed]| files.iter().map(|file| file.bytes).collect::<Vec<_>>();
+        let before = bytes(&self.files);
         let quiet = self.files.iter_mut().filter_map(|file| file.look(layout)).min();
-        self.quiet_until = clock::monotonic() + quiet.unwrap_or(Duration::ZERO);
+        let now = clock::monotonic();
+        self.quiet_until = now + quiet.unwrap_or(Duration::ZERO);
+        if bytes(&self.files) != before {
+            self.printed_at = now;
+        }
     }
 
     /// Whether a time was found and is not written down yet.

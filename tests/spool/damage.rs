@@ -19,7 +19,10 @@ fn is_at_work(sandbox: &mut Sandbox, name: &str) {
 #[test]
 fn a_fifo_or_an_endless_file_where_settings_should_be_is_not_waited_for() {
     let mut sandbox = Sandbox::new();
+    fs::create_dir(sandbox.spool("queue/other")).unwrap();
     sandbox.start();
+    // It knows the settings then.
+    is_at_work(&mut sandbox, "before");
     let (settings, profile) =
         (sandbox.spool("queue/default/queue.json"), sandbox.spool("agents/default.json"));
     for make in ["mkfifo", "ln -s /dev/zero", "truncate -s 9T"] {
@@ -30,7 +33,12 @@ fn a_fifo_or_an_endless_file_where_settings_should_be_is_not_waited_for() {
         assert_eq!(sandbox.ask("prompt.json", &json!({"prompt": "x"}))["refusal"]["kind"], "not_found");
         sandbox.stop();
         sandbox.start();
-        is_at_work(&mut sandbox, "plain");
+        // How many of that queue may run it was never told; it starts none, and works.
+        let elsewhere = json!({"run": ["true"], "queue": "other"});
+        assert_eq!(sandbox.carry_out("elsewhere", &elsewhere).1, "succeeded");
+        let waits = sandbox.submit("waits", &json!({"run": ["true"]}));
+        sandbox.save("queue/default", "queue.json", "{}");
+        assert_eq!(sandbox.outcome(&waits), "succeeded");
     }
     check(&mut sandbox);
 }

@@ -114,9 +114,17 @@ fn settings_that_make_no_sense_change_nothing_and_status_and_doctor_tell() {
     sandbox
         .wait_until("a word about it", || sandbox.daemon_log()[said..].contains("the earlier settings stay"));
     assert_eq!((active(&sandbox), sandbox.json(&["status"]).0), (1, 1));
+    // The next daemon knows of no good ones, and starts nothing more.
+    sandbox.stop();
+    sandbox.start();
+    let free = sandbox.submit("free", &json!({"shell": gate}));
+    sandbox.run(sandbox.gitspool(&["queue", "set", "other", "--slots", "2"]));
+    sandbox.carry_out("elsewhere", &json!({"shell": "true", "queue": "other"}));
+    assert_eq!((active(&sandbox), sandbox.moves(&free).len()), (1, 1));
     fs::remove_dir(&path).unwrap();
     sandbox.set_slots(2);
     wait_active(&sandbox, &waits);
+    assert_eq!(sandbox.moves(&free).len(), 1, "there are two slots again");
     sandbox.open_gate("gate");
     assert_eq!(sandbox.outcome(&waits), "succeeded");
     check(&mut sandbox);

@@ -21,6 +21,7 @@ mod follow;
 mod fsck;
 mod hand;
 mod hostile;
+mod idle;
 mod intake;
 mod keys;
 mod lanes;

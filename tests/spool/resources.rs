@@ -138,6 +138,8 @@ fn why_tells_what_is_lacking_how_much_is_free_and_who_has_it() {
     };
     let much = wants("much", json!({"gpu": 2}), json!({"db": "exclusive"}));
     let never = wants("never", json!({"gpu": 4, "tape": 1}), json!({}));
+    let note = sandbox.receipt("never.json")["note"].clone();
+    assert!(note.as_str().unwrap().contains("wants 4 of gpu"), "{note}");
     let little = wants("little", json!({"gpu": 1}), json!({}));
     let late = wants("late", json!({}), json!({"db": "shared"}));
     let (_, outcome) = sandbox.carry_out("other", &json!({"shell": "true", "resources": {"port": 1}}));
