@@ -44,6 +44,7 @@ impl Receipt {
             Event::Submitted { task, note, .. } => (Some(*task), note.clone(), None, None),
             Event::Moved { task, .. } => (Some(*task), None, None, None),
             Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
+            Event::Marked { mark, .. } => (None, Some(mark.words()), None, None),
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
         };

@@ -18,7 +18,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) version: u64,
-    pub(crate) at: Timestamp,
+    /// When; `None` where only the version is known.
+    pub(crate) at: Option<Timestamp>,
     pub(crate) task: TaskId,
     /// Its state then, as far as the lines told it that were gone through.
     pub(crate) state: Option<State>,
@@ -35,6 +36,11 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    /// No changes, behind that line.
+    pub(crate) fn behind(last_seq: u64) -> Changes {
+        Changes { last_seq, ..Changes::default() }
+    }
+
     /// Goes through one more line. Lines come in the order of their numbers.
     pub(crate) fn note(&mut self, line: &Line<Event>) {
         self.last_seq = line.seq;
@@ -47,12 +53,32 @@ impl Changes {
         } else {
             spec
         };
-        self.tasks.insert(task, Change { version: line.seq, at: line.at, task, state, spec });
+        self.tasks.insert(task, Change { version: line.seq, at: Some(line.at), task, state, spec });
+    }
+
+    /// The same without specs, of which nothing may be needed, and which may be long.
+    pub(crate) fn note_bare(&mut self, line: &Line<Event>) {
+        self.note(line);
+        if let Some(task) = line.event.changed()
+            && let Some(change) = self.tasks.get_mut(&task)
+        {
+            change.spec = None;
+        }
     }
 
     /// How many tasks there are.
     pub(crate) fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    pub(crate) fn of(&self, task: TaskId) -> Option<&Change> {
+        self.tasks.get(&task)
+    }
+
+    /// Changes in the order of their versions, of which only the last of each task counts.
+    #[cfg(test)]
+    pub(crate) fn of_all(changes: impl Iterator<Item = Change>, last_seq: u64) -> Changes {
+        Changes { tasks: changes.map(|change| (change.task, change)).collect(), last_seq }
     }
 
     /// All of them, by their versions, the lowest first. No two have the same.

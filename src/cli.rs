@@ -5,8 +5,10 @@
 //! output goes to a pipe as it is, and to a terminal with `--raw`. Exit codes: 0 done, 1 the answer is no, 2 an error; a
 //! broken pipe is success.
 
+mod attention;
 mod cancel;
 mod changes;
+mod commands;
 mod daemon;
 mod doctor;
 mod events;
@@ -15,6 +17,7 @@ mod hold;
 mod init;
 mod logs;
 mod ls;
+mod mark_read;
 mod note;
 mod queue;
 mod release;
@@ -36,6 +39,7 @@ mod find;
 mod follow;
 mod host;
 mod interrupt;
+mod launches;
 mod needs;
 mod output;
 mod page;
@@ -125,8 +129,11 @@ enum Verb {
     Ls(ls::Arguments),
     Show(show::Arguments),
     Logs(logs::Arguments),
+    Commands(commands::Arguments),
     Events(events::Arguments),
     Changes(changes::Arguments),
+    Attention(attention::Arguments),
+    MarkRead(mark_read::Arguments),
     Wait(wait::Arguments),
     Why(why::Arguments),
     Cancel(cancel::Arguments),
@@ -238,8 +245,11 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Ls(arguments) => ls::run(context, &arguments),
         Verb::Show(arguments) => show::run(context, &arguments),
         Verb::Logs(arguments) => logs::run(context, &arguments),
+        Verb::Commands(arguments) => commands::run(context, &arguments),
         Verb::Events(arguments) => events::run(context, &arguments),
         Verb::Changes(arguments) => changes::run(context, &arguments),
+        Verb::Attention(arguments) => attention::run(context, &arguments),
+        Verb::MarkRead(arguments) => mark_read::run(context, &arguments),
         Verb::Wait(arguments) => wait::run(context, &arguments),
         Verb::Why(arguments) => why::run(context, &arguments),
         Verb::Cancel(arguments) => cancel::run(context, &arguments),

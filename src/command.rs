@@ -48,6 +48,8 @@ pub(crate) enum Command {
     },
     /// What an agent tells about its own run; the run is the one whose secret is given.
     Note(Note),
+    /// Says what somebody has seen.
+    MarkRead(MarkRead),
 }
 
 /// A command, the key by which a repeat of it is known, and the scope outside of which it sees no task.
@@ -94,6 +96,17 @@ pub(crate) struct Note {
     pub(crate) session: Option<String>,
 }
 
+/// What a reader has seen: tasks, or all of them, up to a version.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct MarkRead {
+    pub(crate) reader: Name,
+    pub(crate) version: u64,
+    #[serde(default)]
+    pub(crate) all: bool,
+    /// Targets; `None` stands for all tasks.
+    pub(crate) tasks: Option<Vec<String>>,
+}
+
 /// A command to one run, as the daemon writes it into the run's `commands/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -112,8 +125,21 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 10] =
-    ["submit", "cancel", "hold", "release", "rerank", "set", "steer", "follow_up", "interrupt", "note"];
+pub(crate) const TYPES: [&str; 11] = [
+    "submit",
+    "cancel",
+    "hold",
+    "release",
+    "rerank",
+    "set",
+    "steer",
+    "follow_up",
+    "interrupt",
+    "note",
+    "mark_read",
+];
+/// How many tasks one command may mark as read: so many fit into a line of the log.
+const MARKED_MAX: usize = 500;
 
 /// Whether a command of this type is passed on to a run when it is accepted, and changes what is read of it.
 pub(crate) fn is_for_runs(kind: &str) -> bool {
@@ -132,6 +158,7 @@ impl Command {
             Command::Set { .. } => "set",
             Command::Say { how, .. } => how.kind(),
             Command::Note(_) => "note",
+            Command::MarkRead(_) => "mark_read",
         }
     }
 }
@@ -219,6 +246,8 @@ const RERANK: Shape = Shape(&[("type", None), ("target", None), ("rank", None)])
 const SET: Shape =
     Shape(&[("type", None), ("queue", None), ("slots", None), ("lanes", None), ("defaults", None)]);
 const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
+const MARK_READ: Shape =
+    Shape(&[("type", None), ("reader", None), ("tasks", None), ("all", None), ("version", None)]);
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
 
@@ -249,6 +278,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "follow_up" => parse_say(map, Say::FollowUp),
         "interrupt" => parse_say(map, Say::Interrupt),
         "note" => of_shape(map, &NOTE).map(Command::Note),
+        "mark_read" => parse_mark_read(map),
         other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
     }
 }
@@ -319,6 +349,23 @@ struct Reranked {
 
 fn parse_say(map: Map<String, Value>, how: Say) -> Result<Command, Refusal> {
     of_shape(map, &SAY).map(|Targeted { target, text, .. }| Command::Say { how, target, text })
+}
+
+fn parse_mark_read(map: Map<String, Value>) -> Result<Command, Refusal> {
+    let mark_read: MarkRead = of_shape(map, &MARK_READ)?;
+    match (&mark_read.tasks, mark_read.all) {
+        (Some(_), true) => {
+            Err(Refusal::new(Kind::Conflict, "all tasks are read, or those that are named").at("$.all"))
+        }
+        (None, false) => Err(Refusal::new(Kind::MissingKey, "which tasks are read is not said")
+            .at("$.tasks")
+            .hint("give \"tasks\": [...], or \"all\": true")),
+        (Some(tasks), false) if tasks.is_empty() || tasks.len() > MARKED_MAX => {
+            let message = format!("one command marks 1 to {MARKED_MAX} tasks");
+            Err(Refusal::new(Kind::InvalidValue, message).at("$.tasks"))
+        }
+        (Some(_), false) | (None, true) => Ok(Command::MarkRead(mark_read)),
+    }
 }
 
 fn of_shape<T: serde::de::DeserializeOwned>(map: Map<String, Value>, shape: &Shape) -> Result<T, Refusal> {

@@ -10,6 +10,7 @@ mod checkpoint;
 mod dispatch;
 mod edges;
 mod hand;
+mod mark;
 mod perform;
 mod repeat;
 mod restart;

@@ -10,6 +10,7 @@ use crate::command;
 use crate::id::TaskId;
 use crate::key::Key;
 use crate::outcome::Evidence;
+use crate::reader::Mark;
 use crate::refusal::Refusal;
 use crate::spec::Spec;
 use crate::task::State;
@@ -55,6 +56,13 @@ pub(crate) enum Event {
         /// The line that answered the same command under the same key before.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         repeats: Option<u64>,
+    },
+    /// A reader has seen tasks up to a version.
+    #[serde(rename = "reader.marked")]
+    Marked {
+        command: Origin,
+        #[serde(flatten)]
+        mark: Mark,
     },
     #[serde(rename = "command.refused")]
     Refused { command: Origin, refusal: Refusal },
@@ -113,6 +121,7 @@ impl Event {
         match self {
             Event::Submitted { command, .. }
             | Event::Accepted { command, .. }
+            | Event::Marked { command, .. }
             | Event::Refused { command, .. } => Some(command),
             Event::Moved { command, .. } => command.as_ref(),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
@@ -125,6 +134,7 @@ impl Event {
             Event::Submitted { task, .. } | Event::Moved { task, .. } => Some(*task),
             Event::Accepted { kind, task, repeats: None, .. } if command::is_for_runs(kind) => *task,
             Event::Accepted { .. }
+            | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
@@ -137,6 +147,7 @@ impl Event {
         match self {
             Event::Submitted { task, state, .. } | Event::Moved { task, state, .. } => Some((*task, state)),
             Event::Accepted { .. }
+            | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }

@@ -95,6 +95,9 @@ fn print(command: &Command) -> Value {
             value
         }
         Command::Say { target, text, .. } => json!({"type": kind, "target": target, "text": text}),
+        Command::MarkRead(mark) => json!({
+            "type": kind, "reader": mark.reader, "version": mark.version, "all": mark.all, "tasks": mark.tasks,
+        }),
         Command::Note(note) => json!({
             "type": kind, "token": note.token, "text": note.text, "summary": note.summary, "session": note.session,
         }),

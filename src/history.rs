@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::change::Changes;
 use crate::event::Event;
 use crate::id::Name;
 use crate::jsonl::{self, Line};
@@ -104,6 +105,50 @@ pub(crate) fn lines_after(layout: &Layout, host: &Name, after: u64) -> Result<Ve
         lines.extend(jsonl::parse_where::<Event>(&bytes, |seq| seq > after).lines);
     }
     Ok(lines)
+}
+
+/// What a look at the end of a log found.
+pub(crate) struct Looked {
+    pub(crate) changes: Changes,
+    /// The number behind which it began, when that is not the one that was given.
+    pub(crate) cut_at: Option<u64>,
+}
+
+/// The tasks that the lines above `after` have changed; of a log that is longer, those of the newest files that have
+/// `bytes_max` bytes together, and of the one that grows in any case. The end of the log is told also when nothing changed.
+pub(crate) fn changes(
+    layout: &Layout,
+    host: &Name,
+    after: u64,
+    bytes_max: u64,
+) -> Result<Looked, StoreError> {
+    let now = layout.now(host);
+    let mut segments = segments(layout, host)?;
+    segments.retain(|(last, _)| *last > after);
+    let (mut bytes, mut cut_at) = (store::bytes_of(&now).unwrap_or(0), None);
+    let mut first = segments.len();
+    while first > 0 {
+        bytes += plain_bytes(&segments[first - 1].1);
+        if bytes > bytes_max {
+            cut_at = Some(segments[first - 1].0);
+            break;
+        }
+        first -= 1;
+    }
+    let mut changes = Changes::behind(after.max(cut_at.unwrap_or(0)));
+    for path in segments[first..].iter().map(|(_, path)| path).chain([&now]) {
+        let bytes = read(path)?.unwrap_or_default();
+        let lines = jsonl::parse_where::<Event>(&bytes, |seq| seq > after).lines;
+        lines.iter().for_each(|line| changes.note_bare(line));
+    }
+    Ok(Looked { changes, cut_at })
+}
+
+/// How long a segment is, or about how long it is when it is uncompressed.
+fn plain_bytes(path: &Path) -> u64 {
+    const TIMES: u64 = 10;
+    let bytes = store::bytes_of(path).unwrap_or(0);
+    if path.to_str().is_some_and(layout::is_compressed_name) { bytes * TIMES } else { bytes }
 }
 
 /// The lines with these numbers; only the files that hold them are read.

@@ -16,8 +16,9 @@ use crate::time::Date;
 
 pub(crate) use local::compressed;
 pub(crate) use names::{
-    is_compressed_name, is_name_of_why, parse_aside_name, parse_claim_name, parse_command_name,
-    parse_queued_name, parse_segment_day, parse_segment_name, parse_task_name, parse_why_name,
+    is_compressed_name, is_name_of_why, parse_aside_name, parse_claim_name, parse_command,
+    parse_command_name, parse_queued_name, parse_segment_day, parse_segment_name, parse_task_name,
+    parse_why_name,
 };
 pub(crate) use place::{InRun, Place, TaskFolder, place_of};
 pub(crate) use run::RunLayout;
@@ -59,6 +60,7 @@ const NAMES: &[&str] = &[
     TURNS,
     PROMPT,
     WAKE,
+    LAUNCHES,
     LAUNCH_ERROR,
     SUPERVISOR_ERROR,
     AGENTS,
@@ -68,6 +70,7 @@ const NAMES: &[&str] = &[
     COMPRESSED_SUFFIX,
     TEXTS,
     KEYS,
+    READERS,
     LOCAL,
     CHECKPOINT,
     TMP,
@@ -115,6 +118,7 @@ const COMMANDS: &str = "commands";
 const TURNS: &str = "turns";
 const PROMPT: &str = "prompt.md";
 const WAKE: &str = "wake";
+const LAUNCHES: &str = "launches.jsonl";
 const LAUNCH_ERROR: &str = "launch.error";
 const SUPERVISOR_ERROR: &str = "supervisor.error";
 const AGENTS: &str = "agents";
@@ -124,6 +128,7 @@ const NOW: &str = "now.jsonl";
 const COMPRESSED_SUFFIX: &str = ".gz";
 const TEXTS: &str = "texts";
 const KEYS: &str = "keys";
+const READERS: &str = "readers";
 const LOCAL: &str = ".local";
 const CHECKPOINT: &str = "checkpoint.json";
 const TMP: &str = "tmp";
@@ -340,6 +345,14 @@ impl Layout {
     /// The file of a used key, by the digest of it and its scope; in 256 folders, so that none grows large.
     pub(crate) fn key(&self, sha256: &str) -> PathBuf {
         self.keys().join(&sha256[..2]).join(format!("{sha256}.json"))
+    }
+
+    pub(crate) fn readers(&self) -> PathBuf {
+        self.root.join(READERS)
+    }
+
+    pub(crate) fn reader(&self, reader: &Name) -> PathBuf {
+        self.readers().join(format!("{reader}.json"))
     }
 
     /// The file that keeps git from removing an empty folder.

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 37] = [
+const DECIDING: [&str; 39] = [
     "id",
     "time",
     "digest",
@@ -37,7 +37,9 @@ const DECIDING: [&str; 37] = [
     "jsonl",
     "event",
     "change",
+    "reader",
     "record",
+    "launched",
     "index",
     "recovery",
     "why",

@@ -6,10 +6,11 @@ use super::history::History;
 use super::{Audit, Kind, Mend, Sort, by_hand};
 use crate::answer::Receipt;
 use crate::event::Event;
-use crate::id::TaskId;
+use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
 use crate::key::Used;
 use crate::layout::{Place, parse_claim_name, parse_why_name, place_of};
+use crate::reader::{Mark, Reader};
 use crate::refusal::Refusal;
 
 /// The lines that refuse, by the day of the claim and the name.
@@ -38,6 +39,9 @@ impl Audit<'_> {
                     self.check_refused(path, &date, &name, &refused, history)
                 }
                 Some(Place::Key { sha256 }) if *sort == Sort::File => self.check_key(path, &sha256, history),
+                Some(Place::Reader { reader }) if *sort == Sort::File => {
+                    self.check_reader(path, &reader, history);
+                }
                 Some(Place::Claimed { claim, .. }) => {
                     if let Some((_, line)) = history.answers.get(&claim) {
                         let what = format!("line {} answers it", line.seq);
@@ -132,6 +136,36 @@ impl Audit<'_> {
         let mend = match owed {
             Some(owed) => self.when_stopped(Mend::Draw(crate::picture::pretty(&owed))),
             None => by_hand("no line has used this key; remove the file"),
+        };
+        self.find(kind, path, what, mend);
+    }
+
+    /// Compares the file of a reader with the lines that mark what was read.
+    fn check_reader(&mut self, path: &str, name: &Name, history: &History) {
+        // Which of the logs counts is not known without a host.
+        let (Some(bytes), Some(host)) = (self.content(path), &self.seen.host) else { return };
+        let mut marks: Vec<(u64, &Mark)> = history.marks_of(host, name).collect();
+        marks.sort_by_key(|(seq, _)| *seq);
+        let reader = serde_json::from_slice::<Reader>(bytes).ok().filter(|reader| reader.reader == *name);
+        // What a daemon draws at its start is owed still.
+        let owed = |seq: u64| self.is_owed(host, seq);
+        let told = |reader: &Reader| {
+            let until =
+                marks.iter().map(|(seq, _)| *seq).filter(|seq| *seq <= reader.seq || !owed(*seq)).max();
+            let marks = marks.iter().filter(|(seq, _)| Some(*seq) <= until).copied();
+            reader.reflects(marks)
+        };
+        let (kind, what) = match &reader {
+            Some(reader) if told(reader) => return,
+            Some(_) if !history.whole => return,
+            Some(_) => (Kind::ReaderDiffers, "it is not what the lines say that mark what was read"),
+            None => (Kind::ReaderUnreadable, "it is no file of a reader"),
+        };
+        let mut drawn = Reader::new(name.clone(), marks.first().map_or(0, |(seq, _)| *seq));
+        marks.iter().for_each(|(seq, mark)| drawn.mark(*seq, mark));
+        let mend = match marks.is_empty() {
+            true => by_hand("no line tells of this reader; remove the file"),
+            false => self.when_stopped(Mend::Draw(crate::picture::pretty(&drawn))),
         };
         self.find(kind, path, what, mend);
     }

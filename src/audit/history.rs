@@ -10,6 +10,7 @@ use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
 use crate::layout::{Place, place_of};
 use crate::queue;
+use crate::reader::Mark;
 use crate::resource::{Ledger, Thing};
 use crate::spec::Spec;
 use crate::task::State;
@@ -43,6 +44,28 @@ pub(super) struct Told {
     pub(super) last_seq: u64,
     /// Whether it ended with a run; else it was cancelled while none lived.
     pub(super) by_run: bool,
+}
+
+impl History {
+    /// What the log of a host says of a reader, each with the number of its line.
+    pub(super) fn marks_of<'a>(
+        &'a self,
+        host: &'a Name,
+        reader: &'a Name,
+    ) -> impl Iterator<Item = (u64, &'a Mark)> {
+        let ours = self.answers.values().filter(move |(theirs, _)| host == theirs);
+        ours.filter_map(move |(_, line)| match &line.event {
+            Event::Marked { mark, .. } if mark.reader == *reader => Some((line.seq, mark)),
+            Event::Marked { .. }
+            | Event::Submitted { .. }
+            | Event::Moved { .. }
+            | Event::Accepted { .. }
+            | Event::Refused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => None,
+        })
+    }
 }
 
 /// How many runs a task in that state has had.

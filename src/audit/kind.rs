@@ -81,6 +81,8 @@ kinds! {
         ReceiptMisplaced
         KeyUnreadable
         KeyDiffers
+        ReaderUnreadable
+        ReaderDiffers
         WhyUnreadable
         WhyDiffers
         RefusedUnknown

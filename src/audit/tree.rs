@@ -90,6 +90,7 @@ fn fits(place: &Place, sort: Sort) -> bool {
         | Place::Compressed { .. }
         | Place::Text { .. }
         | Place::Key { .. }
+        | Place::Reader { .. }
         | Place::InRun {
             file: InRun::Log | InRun::Record | InRun::Assignment | InRun::Lock | InRun::Command(_),
             ..

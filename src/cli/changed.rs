@@ -9,7 +9,7 @@ use super::find::{self, Found, Place};
 use super::{CliError, runs, scope, shown};
 use crate::change::Change;
 use crate::id::{Name, RunId, TaskId};
-use crate::layout::Layout;
+use crate::layout::{ENDED_FOLDERS, Layout};
 use crate::picture;
 use crate::redact;
 use crate::spec::Spec;
@@ -22,6 +22,8 @@ pub(super) struct Changed {
     /// Its file; it may have been removed, or not be drawn yet.
     pub(super) found: Option<Found>,
     pub(super) spec: Option<Spec>,
+    /// The word for its state at its version, or where no line told that, for where it stands.
+    pub(super) word: &'static str,
 }
 
 /// Where the files of tasks lie.
@@ -44,13 +46,16 @@ impl Places<'_> {
             Some(found) => Some(found),
             None => match self.where_live(change.task)? {
                 Some(found) => Some(found),
-                None => self.where_told(&change),
+                None => self.where_told(&change).or_else(|| self.where_ended(change.task)),
             },
         };
         let of_file = found.as_ref().map_or(Ok(None), find::spec)?;
         let spec = of_file.or_else(|| change.spec.as_deref().cloned());
         let is_theirs = scope().is_whole() || spec.as_ref().is_some_and(|spec| scope().has(spec));
-        Ok(is_theirs.then_some(Changed { change, found, spec }))
+        if !is_theirs {
+            return Ok(None);
+        }
+        Changed::new(self.layout, change, found, spec).map(Some)
     }
 
     fn where_told(&self, change: &Change) -> Option<Found> {
@@ -59,6 +64,15 @@ impl Places<'_> {
             self.queues.iter().map(|queue| (queue, picture::place(self.layout, queue, task, state)));
         let (queue, path) = places.find(|(_, path)| store::exists(path))?;
         Some(Found { task, queue: queue.clone(), place: place_of(state), path })
+    }
+
+    /// A line tells of a task as it was then: it may have ended since.
+    fn where_ended(&self, task: TaskId) -> Option<Found> {
+        let folders = self.queues.iter().flat_map(|queue| ENDED_FOLDERS.map(|folder| (queue, folder)));
+        let mut places =
+            folders.map(|(queue, folder)| (queue, folder, self.layout.ended_task(queue, folder, task)));
+        let (queue, folder, path) = places.find(|(_, _, path)| store::exists(path))?;
+        Some(Found { task, queue: queue.clone(), place: Place::Ended(folder), path })
     }
 
     fn where_live(&self, task: TaskId) -> Result<Option<Found>, CliError> {
@@ -81,10 +95,21 @@ fn place_of(state: &State) -> Place {
 }
 
 impl Changed {
-    /// The word for its state at its version, or where no line told that, for where it stands.
-    pub(super) fn word(&self) -> &'static str {
-        let place = self.found.as_ref().map(|found| found.place.word());
-        self.change.state.as_ref().map(State::word).or(place).unwrap_or("gone")
+    pub(super) fn new(
+        layout: &Layout,
+        change: Change,
+        found: Option<Found>,
+        spec: Option<Spec>,
+    ) -> Result<Changed, CliError> {
+        let word = match (&change.state, &found) {
+            (Some(state), _) => state.word(),
+            (None, Some(found)) if found.place.is_ended() => {
+                runs::state_word(found, runs::last(layout, found.task)?.as_ref())
+            }
+            (None, Some(found)) => found.place.word(),
+            (None, None) => "gone",
+        };
+        Ok(Changed { change, found, spec, word })
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -115,7 +140,7 @@ impl Changed {
             "version": self.change.version,
             "at": self.change.at,
             "task": self.change.task,
-            "state": self.word(),
+            "state": self.word,
             "queue": self.queue(),
             "path": self.found.as_ref().map(|found| &found.path),
         });

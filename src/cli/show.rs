@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::find::{self, Found, Place};
 use super::needs::Need;
 use super::run::because;
-use super::{Answer, CliError, Context, needs, print, print_json, runs, shown};
+use super::{Answer, CliError, Context, launches, needs, print, print_json, runs, shown};
 use crate::clock;
 use crate::id::RunId;
 use crate::layout::Layout;
@@ -27,11 +27,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     let target = find::target(&layout, &arguments.task)?;
     let found = target.found;
     let wanted = |run: &RunId| target.attempt.is_none_or(|attempt| attempt == run.attempt);
-    let mut records = Vec::new();
+    let (mut records, mut not_begun) = (Vec::new(), None);
     for run in runs::of_task(&layout, found.task).into_iter().filter(wanted) {
-        records.extend(runs::record(&layout, run)?);
+        let launches = launches::of_run(&layout, run)?;
+        match runs::record(&layout, run)? {
+            Some(record) => records.push((record, launches)),
+            None if launches.is_empty() => {}
+            None => not_begun = Some((run, launches)),
+        }
     }
-    if let (Some(attempt), []) = (target.attempt, &records[..]) {
+    if let (Some(attempt), [], None) = (target.attempt, &records[..], &not_begun) {
         return Err(CliError::NotFound(format!("task {} has no run {attempt}", found.task)));
     }
     let spec = find::spec(&found)?;
@@ -42,14 +47,24 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         if !needs.is_empty() {
             value["waits_for"] = json!(needs);
         }
+        if let (Some((run, launches)), Value::Array(runs)) = (&not_begun, &mut value["runs"]) {
+            runs.push(json!({"run": run, "status": "not begun", "launches": launches}));
+        }
         print_json(&value)?;
     } else {
         print(&text(&layout, &found, spec.as_ref(), word, &needs, &records, clock::now()))?;
+        if let Some((run, launches)) = &not_begun {
+            let launches: String = launches
+                .iter()
+                .map(|launch| format!("  launch      {}\n", launches::words(launch)))
+                .collect();
+            print(&format!("\nrun           {run}\n  status      not begun\n{launches}"))?;
+        }
     }
     Ok(Answer::Yes)
 }
 
-fn value(found: &Found, spec: Option<&Spec>, word: &str, records: &[Record]) -> Value {
+fn value(found: &Found, spec: Option<&Spec>, word: &str, records: &[(Record, Vec<Value>)]) -> Value {
     let mut value = json!({
         "task": found.task,
         "state": word,
@@ -64,7 +79,12 @@ fn value(found: &Found, spec: Option<&Spec>, word: &str, records: &[Record]) -> 
         Place::Held | Place::Waiting | Place::Ended(_) => {}
     }
     redact::value(&mut value);
-    value["runs"] = records.iter().map(runs::shown).collect();
+    let run = |(record, launches): &(Record, Vec<Value>)| {
+        let mut run = runs::shown(record);
+        run["launches"] = launches.clone().into();
+        run
+    };
+    value["runs"] = records.iter().map(run).collect();
     value
 }
 
@@ -94,7 +114,7 @@ fn text(
     spec: Option<&Spec>,
     word: &str,
     needs: &[Need],
-    records: &[Record],
+    records: &[(Record, Vec<Value>)],
     now: Timestamp,
 ) -> String {
     let mut lines = Lines::default();
@@ -116,9 +136,10 @@ fn text(
         let met = if *is_met { "" } else { ", waited for" };
         lines.add(&edge.key().replace('_', " "), format!("{task} ({state}{met})"));
     }
-    for record in records {
+    for (record, launches) in records {
         lines.0.push('\n');
         add_run(&mut lines, layout, record, now);
+        launches.iter().for_each(|launch| lines.add("  launch", launches::words(launch)));
     }
     lines.0
 }

@@ -87,6 +87,7 @@ impl Daemon {
             Command::Set { queue, changes } => self.set(origin, &queue, &changes, scope).map(Some),
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
             Command::Note(note) => self.note(origin, note, scope).map(Some),
+            Command::MarkRead(mark_read) => self.mark_read(origin, mark_read, scope).map(Some),
         }
     }
 

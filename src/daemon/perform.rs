@@ -8,6 +8,7 @@ use crate::event::{Event, Origin};
 use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::Line;
 use crate::picture;
+use crate::readers;
 use crate::receipt;
 use crate::reserve;
 use crate::spec::Spec;
@@ -133,7 +134,12 @@ impl Daemon {
 
     /// Answers the command that a line is about: the receipt, and what becomes of the file.
     pub(super) fn answer(&mut self, line: &Line<Event>) {
-        let answered = || receipt::answer(&self.layout, line);
+        let answered = || {
+            let mut drawn: Vec<PathBuf> =
+                readers::draw(&self.layout, &self.host, line)?.into_iter().collect();
+            drawn.extend(receipt::answer(&self.layout, line)?);
+            Ok(drawn)
+        };
         match reserve::spend(&self.layout, answered) {
             Ok(drawn) => {
                 self.forget_key(&line.event);

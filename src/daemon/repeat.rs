@@ -58,7 +58,8 @@ impl Daemon {
         let task = match &self.batch[place].event {
             Event::Submitted { task, .. } | Event::Moved { task, .. } => Some(*task),
             Event::Accepted { task, .. } => *task,
-            Event::Refused { .. }
+            Event::Marked { .. }
+            | Event::Refused { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

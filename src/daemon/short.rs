@@ -93,6 +93,7 @@ impl Daemon {
                     Event::Submitted { .. }
                     | Event::Moved { .. }
                     | Event::Accepted { .. }
+                    | Event::Marked { .. }
                     | Event::DaemonStarted { .. }
                     | Event::DaemonStopped { .. }
                     | Event::Unknown => None,
@@ -270,6 +271,7 @@ fn is_cancel(event: &Event) -> bool {
             command.is_some() && is_end
         }
         Event::Submitted { .. }
+        | Event::Marked { .. }
         | Event::Refused { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }

@@ -9,8 +9,9 @@ use crate::event::By;
 use crate::id::{RunId, TaskId};
 use crate::input::Failure;
 use crate::jsonl;
+use crate::launched::Launch;
 use crate::lock::{self, Lock};
-use crate::log::{Log, LogError, Opened};
+use crate::log::{Durability, Log, LogError, Opened};
 use crate::mutant::{self, Mutant};
 use crate::outcome::{Evidence, Outcome};
 use crate::process;
@@ -20,7 +21,6 @@ use crate::recovery::{self, Boot, Duty, Found, Logged};
 use crate::reserve;
 use crate::resource::Assigned;
 use crate::retry::After;
-use crate::shortage::Shortage;
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, Next, State};
@@ -28,7 +28,7 @@ use crate::task::{self, Next, State};
 use super::admit::agent_of;
 use super::batch::Told;
 use super::threads::{self, Serving};
-use super::to_run::ends_of_open;
+use super::trouble::RunError;
 use super::{Daemon, FALSE_STARTS_MAX, START_AGAIN, UPROOTED_LOOKS_MAX};
 
 /// How much is kept of why a run could not be begun.
@@ -226,17 +226,30 @@ impl Daemon {
         }
         let tries = self.false_starts.entry(run).or_default();
         *tries += 1;
-        if *tries < FALSE_STARTS_MAX {
+        let tries = *tries;
+        let said =
+            store::read_if_there(&self.layout.run(run).supervisor_error()).ok().flatten().unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        self.note_false_start(run, tries, &said);
+        if tries < FALSE_STARTS_MAX {
             self.start_again.push((clock::monotonic() + START_AGAIN, run.task));
             return;
         }
         self.false_starts.remove(&run);
-        let said =
-            store::read_if_there(&self.layout.run(run).supervisor_error()).ok().flatten().unwrap_or_default();
-        let message = format!("its supervisor could not begin it: {}", String::from_utf8_lossy(&said).trim());
+        let message = format!("its supervisor could not begin it: {said}");
         if let Err(error) = self.fail(run, message)
             && !self.note_trouble(error.store())
         {
+            tracing::error!("run {run}: {error}");
+        }
+    }
+
+    /// Writes down that a supervisor has ended before it had begun its run: for people, and nothing depends on it.
+    fn note_false_start(&self, run: RunId, tries: u32, said: &str) {
+        let launch = Launch::SupervisorEnded { tries, message: jsonl::clip(said, WHY_BYTES_MAX) };
+        let noted = Log::open(&self.layout.run(run).launches(), 0)
+            .and_then(|mut opened| opened.log.append(clock::now(), vec![launch], Durability::Relaxed));
+        if let Err(error) = noted {
             tracing::error!("run {run}: {error}");
         }
     }
@@ -338,7 +351,8 @@ impl Daemon {
                 error: None,
                 output_truncated: None,
             };
-            let events = started.into_iter().chain(ends_of_open(&lines)).chain([end]).collect();
+            let ends = self.ends_of_all(run, &lines)?;
+            let events = started.into_iter().chain(ends).chain([end]).collect();
             log.append_with_reserve(&self.layout, clock::now(), events)?;
             // Read anew: where the first line is lost, the others tell also when the run began.
             record = recorded()?;
@@ -356,35 +370,5 @@ fn logged(record: &Record) -> Logged {
         // Of which boot it was may not be known: then nobody saw how it ended.
         None if record.boot.is_empty() || record.boot == process::boot() => Logged::Begun(Boot::This),
         None => Logged::Begun(Boot::Earlier),
-    }
-}
-
-/// Why a run could not be started, watched or closed.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("no process or thread is to be had: {0}")]
-    Start(std::io::Error),
-}
-
-impl RunError {
-    /// What there was too little of to start something, if that was it.
-    fn shortage(&self) -> Option<Shortage> {
-        match self {
-            RunError::Start(error) => store::shortage(error),
-            RunError::Store(_) | RunError::Log(_) => None,
-        }
-    }
-
-    /// What went wrong with a file, if that was it.
-    fn store(&self) -> Option<&StoreError> {
-        match self {
-            RunError::Store(error) => Some(error),
-            RunError::Log(error) => error.store(),
-            RunError::Start(_) => None,
-        }
     }
 }

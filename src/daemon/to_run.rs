@@ -177,6 +177,18 @@ impl Daemon {
         Ok(answers)
     }
 
+    /// The ends of all commands to a run that is closed in the place of its supervisor: those too that it did not live to read.
+    pub(super) fn ends_of_all(&self, run: RunId, lines: &[Line<Event>]) -> Result<Vec<Event>, StoreError> {
+        let mut ends = ends_of_open(lines);
+        for Given { number, order, .. } in self.given(run)? {
+            if !lines.iter().any(|line| is_heard(&line.event, number) || is_answer(&line.event, number)) {
+                let (kind, result) = (order.kind().to_owned(), "the run ended".to_owned());
+                ends.push(Event::CommandEnded { command: number, kind, result });
+            }
+        }
+        Ok(ends)
+    }
+
     /// The commands in a run's folder that make sense, in their order.
     fn given(&self, run: RunId) -> Result<Vec<Given>, StoreError> {
         #[derive(serde::Deserialize)]
@@ -213,7 +225,7 @@ fn ends_the_same(one: &Event, other: &Event) -> bool {
 }
 
 /// The ends of the commands that a run has heard of and not answered, and will not answer any more.
-pub(super) fn ends_of_open(lines: &[Line<Event>]) -> Vec<Event> {
+fn ends_of_open(lines: &[Line<Event>]) -> Vec<Event> {
     let end = |(command, kind)| Event::CommandEnded { command, kind, result: "the run ended".to_owned() };
     record::open_commands(lines).into_iter().map(end).collect()
 }

@@ -1,11 +1,11 @@
-//! Why a daemon ends that nobody asked to.
+//! Why a daemon ends that nobody asked to, and why a run is not to be had.
 
 use std::path::PathBuf;
 
 use crate::log::LogError;
 use crate::shortage::Shortage;
 use crate::spool::SpoolError;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 use crate::watch::WatchError;
 
 /// Why the daemon cannot work.
@@ -52,6 +52,36 @@ impl DaemonError {
             | DaemonError::Held { .. }
             | DaemonError::Thread(_)
             | DaemonError::Stopped(_) => false,
+        }
+    }
+}
+
+/// Why a run could not be started, watched or closed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("no process or thread is to be had: {0}")]
+    Start(std::io::Error),
+}
+
+impl RunError {
+    /// What there was too little of to start something, if that was it.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            RunError::Start(error) => store::shortage(error),
+            RunError::Store(_) | RunError::Log(_) => None,
+        }
+    }
+
+    /// What went wrong with a file, if that was it.
+    pub(super) fn store(&self) -> Option<&StoreError> {
+        match self {
+            RunError::Store(error) => Some(error),
+            RunError::Log(error) => error.store(),
+            RunError::Start(_) => None,
         }
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct DaemonRecord {
     pub(crate) host: Name,
     pub(crate) version: String,
     pub(crate) started_at: Timestamp,
+    /// What this version can do: drivers of agents, kinds of workspaces.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) capabilities: Vec<String>,
     /// Why nothing is admitted or started any more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) stopped: Option<String>,
@@ -44,6 +47,10 @@ pub(crate) struct Short {
     pub(crate) needed_inodes: Option<u64>,
 }
 
+/// What a task may ask for, as `SORT:NAME`.
+const CAPABILITIES: [&str; 4] =
+    ["driver:exec", "workspace:worktree", "workspace:directory", "workspace:none"];
+
 impl DaemonRecord {
     /// This process, from now on.
     pub(super) fn new(host: Name) -> DaemonRecord {
@@ -52,6 +59,7 @@ impl DaemonRecord {
             host,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: clock::now(),
+            capabilities: CAPABILITIES.map(ToOwned::to_owned).into(),
             stopped: None,
             short: None,
         }

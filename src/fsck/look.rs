@@ -158,6 +158,7 @@ fn look_at(path: &str, there: &Path, place: Place, seen: &mut Seen) {
         | Place::Daemon
         | Place::Task { .. }
         | Place::Key { .. }
+        | Place::Reader { .. }
         | Place::InRun { file: InRun::Record | InRun::Assignment | InRun::Command(_), .. } => {
             RECORD_BYTES_MAX
         }

@@ -73,6 +73,12 @@ pub(crate) fn parse_command_name(name: &str) -> Option<u64> {
     if name.ends_with(".json") { parse_seq(name.split_once('-')?.0) } else { None }
 }
 
+/// The same, with the kind.
+pub(crate) fn parse_command(name: &str) -> Option<(u64, String)> {
+    let kind = name.strip_suffix(".json")?.split_once('-')?.1;
+    Some((parse_command_name(name)?, kind.to_owned()))
+}
+
 /// Reads a number after which there is another.
 pub(super) fn parse_seq(text: &str) -> Option<u64> {
     text.parse().ok().filter(|seq| *seq <= SEQ_MAX)

@@ -2,10 +2,10 @@
 
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, COMPRESSED_SUFFIX, DAEMON_RECORD, ENDED_FOLDERS, EVENTS,
-    HELD, HOSTS, INBOX, KEEP, KEYS, LAUNCH_ERROR, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED, PROMPT,
-    QUEUE, QUEUE_RECORD, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, RUNS,
-    SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TEXTS, TMP, TURNS,
-    WAITING, WAKE, names,
+    HELD, HOSTS, INBOX, KEEP, KEYS, LAUNCH_ERROR, LAUNCHES, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED,
+    PROMPT, QUEUE, QUEUE_RECORD, READERS, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD,
+    RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR,
+    TEXTS, TMP, TURNS, WAITING, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -62,6 +62,10 @@ pub(crate) enum Place {
     Key {
         sha256: String,
     },
+    /// The file of a reader.
+    Reader {
+        reader: Name,
+    },
     /// The folder of a run.
     Run {
         date: String,
@@ -105,9 +109,10 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         // Git's own, where the spool is part of a repository or is one.
         [top, ..] if top.starts_with(".git") => Some(Place::Anything),
         [SPOOL_RECORD] => Some(Place::File),
-        [INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | HOSTS | EVENTS | TEXTS | KEYS | LOCAL] => {
-            Some(Place::Folder)
-        }
+        [
+            INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | HOSTS | EVENTS | TEXTS | KEYS | READERS
+            | LOCAL,
+        ] => Some(Place::Folder),
         [INBOX, ..] => Some(Place::Anything),
         [RECEIPTS | REFUSED | RUNS, date] => is_date(date).then_some(Place::Folder),
         [RECEIPTS, date, name] if is_date(date) => receipt(date, name),
@@ -121,6 +126,7 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         [EVENTS, host] => host.parse::<Name>().ok().map(|_| Place::Folder),
         [EVENTS, host, name] => log(host.parse().ok()?, name),
         [TEXTS, name] => text(name),
+        [READERS, name] => Some(Place::Reader { reader: name.strip_suffix(".json")?.parse().ok()? }),
         [KEYS, first] => is_hex(first, 2).then_some(Place::Folder),
         [KEYS, first, name] => key(first, name),
         [LOCAL, ref rest @ ..] => in_local(rest),
@@ -178,7 +184,7 @@ fn in_run(date: &str, run: RunId, rest: &[&str]) -> Option<Place> {
         [RUN_LOCK] => InRun::Lock,
         [WAKE] => InRun::Wake,
         [OUTPUT | STDOUT | STDERR | OUTPUT_INDEX | STDOUT_INDEX | STDERR_INDEX] => return Some(Place::File),
-        [SCRIPT | LAUNCH_ERROR | SUPERVISOR_ERROR] => return Some(Place::File),
+        [SCRIPT | LAUNCHES | LAUNCH_ERROR | SUPERVISOR_ERROR] => return Some(Place::File),
         [COMMANDS | TURNS] => return Some(Place::Folder),
         [COMMANDS, name] => InRun::Command(names::parse_command_name(name)?),
         [TURNS, turn] => return turn.parse::<u32>().ok().map(|_| Place::Folder),
@@ -255,6 +261,7 @@ mod tests {
             ("<2 digits>", "ab".to_owned()),
             ("<date>", "2023-06-30".to_owned()),
             ("<queue>", "default".to_owned()),
+            ("<reader>", "me".to_owned()),
             ("<host>", "vm".to_owned()),
             ("<run>", format!("{TASK}.1")),
             ("<id>", TASK.to_owned()),

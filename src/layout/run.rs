@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    COMMANDS, LAUNCH_ERROR, OUTPUT, OUTPUT_INDEX, PROMPT, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK, SCRIPT,
-    STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TURNS, WAKE,
+    COMMANDS, LAUNCH_ERROR, LAUNCHES, OUTPUT, OUTPUT_INDEX, PROMPT, RUN_LOCK, RUN_LOG, RUN_RECORD, RUN_TASK,
+    SCRIPT, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR, TURNS, WAKE,
 };
 
 /// The paths inside one run directory.
@@ -91,6 +91,11 @@ impl RunLayout {
     /// What the launch stage says when it could not exec the agent.
     pub(crate) fn launch_error(&self) -> PathBuf {
         self.dir.join(LAUNCH_ERROR)
+    }
+
+    /// The supervisors that ended before they had begun the run.
+    pub(crate) fn launches(&self) -> PathBuf {
+        self.dir.join(LAUNCHES)
     }
 
     /// What a supervisor says when it could not do its work.

@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::check::check;
-use crate::sandbox::{Sandbox, json_lines};
+use crate::sandbox::{Sandbox, files_below, json_lines};
 
 fn say(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
     let said = sandbox.run(sandbox.gitspool(&[arguments, &["--json"]].concat()));
@@ -83,6 +83,22 @@ fn pages_of_the_feed_miss_nothing_and_repeat_nothing_while_tasks_change() {
 }
 
 #[test]
+fn a_feed_says_when_what_it_should_begin_with_is_gone() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    sandbox.carry_out("one", &json!({"run": ["true"]}));
+    sandbox.stop();
+    let logs: Vec<_> = files_below(&sandbox.spool("events"));
+    let text = std::fs::read_to_string(&logs[0]).unwrap();
+    let rest: String = text.split_inclusive('\n').skip(3).collect();
+    std::fs::write(&logs[0], &rest).unwrap();
+    let end = |since: &str| say(&sandbox, &["changes", "--since", since]).pop().unwrap();
+    assert_eq!((&end("0")["gap"], &end("3")["gap"]), (&json!(true), &Value::Null));
+    std::fs::write(&logs[0], text).unwrap();
+    check(&mut sandbox);
+}
+
+#[test]
 fn a_filter_leaves_out_while_scanning_and_the_cursor_is_the_last_line_scanned() {
     let mut sandbox = Sandbox::new();
     sandbox.start();
@@ -93,6 +109,10 @@ fn a_filter_leaves_out_while_scanning_and_the_cursor_is_the_last_line_scanned() 
     }
     let last = sandbox.submit("last", &json!({"run": ["false"]}));
     assert_eq!(sandbox.outcome(&last), "failed");
+    // A page of a task that has moved on since tells its state then, and what it is.
+    let moves: Vec<u64> = sandbox.moves(&last).iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    let (tasks, _, _) = page(&sandbox, moves[0] - 1, &["--limit", "1", "--state", "active"]);
+    assert_eq!((&tasks[0]["name"], &tasks[0]["version"]), (&json!("last"), &json!(moves[1])));
     let (tasks, cursor, _) = page(&sandbox, 0, &["--state", "held", "--limit", "2"]);
     assert_eq!((&tasks[0]["task"], tasks.len()), (&json!(held), 1));
     // What does not fit fills no page, and is not gone through again.

@@ -54,7 +54,7 @@ fn folder_of(outcome: &str) -> &'static str {
 }
 
 /// The day in a UUIDv7.
-fn date_of(task: &str) -> String {
+pub(crate) fn date_of(task: &str) -> String {
     let millis = i64::from_str_radix(&task.replace('-', "")[..12], 16).unwrap_or(0);
     let at = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
     at.format("%Y-%m-%d").to_string()
@@ -102,6 +102,14 @@ pub(crate) fn problems(sandbox: &Sandbox) -> Vec<String> {
     for folder in leftover_in {
         for name in names(&sandbox.spool(folder)) {
             problems.push(format!("left over: {folder}/{name}"));
+        }
+    }
+    // Which may be removed at any time, but nobody does so here.
+    for line in log.iter().filter(|line| line["type"] == "reader.marked") {
+        let reader = line["reader"].as_str().unwrap_or_default();
+        let file = read_json(&sandbox.spool(&format!("readers/{reader}.json"))).unwrap_or_default();
+        if file["seq"].as_u64() < line["seq"].as_u64() {
+            problems.push(format!("the reader's file does not tell what was marked: {line}"));
         }
     }
     problems.extend(findings(sandbox));

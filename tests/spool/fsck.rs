@@ -59,6 +59,8 @@ impl Story {
             sandbox.ask("wrong.json", &json!({"runn": ["true"]}));
         }
         sandbox.ask("once.json", &json!({"runn": ["true"]}));
+        let mark = json!({"type": "mark_read", "reader": "me", "tasks": [done], "version": 3});
+        assert_eq!(sandbox.ask("mark.json", &mark)["accepted"], true);
         let active = sandbox.submit("active", &json!({"shell": sandbox.gate("gate")}));
         sandbox.wait_until("a run", || sandbox.run_record(&active)["status"] == "running");
         fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();

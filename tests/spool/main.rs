@@ -27,6 +27,7 @@ mod keys;
 mod lanes;
 mod needs;
 mod power;
+mod readers;
 mod refusals;
 mod resources;
 mod restart;

@@ -11,6 +11,7 @@ use crate::id::{RunId, TaskId};
 use crate::jsonl::{self, Line};
 use crate::picture;
 use crate::queue;
+use crate::reader::{Mark, Reader};
 use crate::record;
 use crate::resource::{Assigned, Ledger, Things};
 use crate::simulated::{Recorded, Tree, on};
@@ -124,6 +125,7 @@ impl World {
         kept(&lines, before, seen)?;
         answered(&files, &lines, seen)?;
         given(&lines)?;
+        read(&files, &lines)?;
         self.placed(&files, &lines, seen)?;
         self.ran(&files, &lines)
     }
@@ -295,6 +297,22 @@ fn kept(lines: &[Line<Event>], before: &[Line<Event>], seen: &Seen) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The reader's file tells all marks.
+fn read(files: &Files, lines: &[Line<Event>]) -> Result<(), String> {
+    let mark = |line: &Line<Event>| {
+        let Event::Marked { mark, .. } = &line.event else { return None };
+        Some((line.seq, mark.clone()))
+    };
+    let marks: Vec<(u64, Mark)> = lines.iter().filter_map(mark).collect();
+    let Some((first, _)) = marks.first() else { return Ok(()) };
+    let bytes = files.get("readers/me.json").ok_or("what was read is in no file")?;
+    let reader: Reader = serde_json::from_slice(bytes).map_err(|error| format!("the reader: {error}"))?;
+    match reader.begun == *first && reader.reflects(marks.iter().map(|(seq, mark)| (*seq, mark))) {
+        true => Ok(()),
+        false => Err(format!("the marks {marks:?} have become {reader:?}")),
+    }
 }
 
 /// Each command is answered once, by a line and a receipt, and nothing of it lies around.

@@ -39,6 +39,7 @@ pub(super) enum Verb {
     Hold,
     Release,
     Rerank,
+    MarkRead,
     /// `mv` in `ready/`.
     RerankByHand,
     /// `mv ready/x held/`.
@@ -57,7 +58,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 25] = [
+    pub(super) const ALL: [Verb; 26] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
@@ -74,6 +75,7 @@ impl Verb {
         Verb::Hold,
         Verb::Release,
         Verb::Rerank,
+        Verb::MarkRead,
         Verb::RerankByHand,
         Verb::HoldByHand,
         Verb::ReleaseByHand,
@@ -109,6 +111,7 @@ impl World {
             | Verb::Hold
             | Verb::Release
             | Verb::Rerank
+            | Verb::MarkRead
             | Verb::RerankByHand
             | Verb::HoldByHand
             | Verb::ReleaseByHand
@@ -157,6 +160,12 @@ impl World {
             Verb::Release => self.drop_command(&json!({"type": "release", "target": target("held")})),
             Verb::Rerank => {
                 self.drop_command(&json!({"type": "rerank", "target": target("ready"), "rank": 7}));
+            }
+            Verb::MarkRead => {
+                let task = ["active", "ready", "held"].into_iter().find_map(|state| self.task_in(state));
+                let tasks = [task.unwrap_or_else(|| "nobody".to_owned())];
+                let mark = json!({"type": "mark_read", "reader": "me", "tasks": tasks, "version": 2});
+                self.drop_command(&mark);
             }
             Verb::RerankByHand => {
                 self.move_by_hand("ready", |name| format!("ready/{}", name.replacen("50-", "10-", 1)))

@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 19] = [
+pub(super) const SCENARIOS: [Scenario; 20] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -130,6 +130,12 @@ pub(super) const SCENARIOS: [Scenario; 19] = [
         prepare: ready_with_note,
         arguments: drain,
         hard: &[("cli rename spool/inbox", 1)],
+    },
+    Scenario {
+        name: "mark as read",
+        prepare: ready_and_marked,
+        arguments: drain,
+        hard: &[("-> spool/readers", 1), ("fsync spool/readers", 1)],
     },
     Scenario {
         name: "rotate",
@@ -344,6 +350,14 @@ fn ready_and_reranked() -> Sandbox {
     let sandbox = Sandbox::new();
     let task = admitted(&sandbox, "job", &plain_job(&sandbox));
     sandbox.drop_by_mv("rerank.json", json!({"type": "rerank", "target": task, "rank": 7}).to_string());
+    sandbox
+}
+
+fn ready_and_marked() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = admitted(&sandbox, "job", &plain_job(&sandbox));
+    let mark = json!({"type": "mark_read", "reader": "me", "tasks": [task], "version": 2});
+    sandbox.drop_by_mv("mark.json", mark.to_string());
     sandbox
 }
 

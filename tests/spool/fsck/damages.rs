@@ -56,6 +56,7 @@ pub(crate) fn all() -> Vec<Damage> {
         of_lines(),
         of_local(),
         of_answers(),
+        of_readers(),
         of_waiting_tasks(),
         of_other_tasks(),
         of_strays(),
@@ -364,6 +365,26 @@ fn of_local() -> Vec<Damage> {
             {
                 fs::create_dir_all(state.join(format!("trash/{}.1", story.done))).unwrap();
             }
+        }),
+    ]
+}
+
+fn of_readers() -> Vec<Damage> {
+    vec![
+        permitted("the file of a reader is gone", |sandbox, _| {
+            fs::remove_file(sandbox.spool("readers/me.json")).unwrap()
+        }),
+        mended("the file of a reader is torn", &["reader_unreadable"], |sandbox, _| {
+            fs::write(sandbox.spool("readers/me.json"), "{").unwrap()
+        }),
+        mended("the file of a reader tells of what was not marked", &["reader_differs"], |sandbox, story| {
+            edit_json(&sandbox.spool("readers/me.json"), |me| me["read"][&story.done] = 9.into());
+        }),
+        mended("the file of a reader is another's", &["reader_unreadable"], |sandbox, _| {
+            edit_json(&sandbox.spool("readers/me.json"), |me| me["reader"] = "you".into());
+        }),
+        stays("the file of a reader of whom no line tells", &["reader_unreadable"], |sandbox, _| {
+            fs::copy(sandbox.spool("readers/me.json"), sandbox.spool("readers/you.json")).unwrap();
         }),
     ]
 }
