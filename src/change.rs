@@ -48,11 +48,8 @@ impl Changes {
         let before = self.tasks.remove(&task);
         let (state, spec) = before.map_or((None, None), |change| (change.state, change.spec));
         let state = line.event.state().map(|(_, state)| state.clone()).or(state);
-        let spec = if let Event::Submitted { spec: SpecText::Here(spec), .. } = &line.event {
-            Some(Arc::clone(spec))
-        } else {
-            spec
-        };
+        let spec =
+            if let Some(SpecText::Here(spec)) = line.event.spec() { Some(Arc::clone(spec)) } else { spec };
         self.tasks.insert(task, Change { version: line.seq, at: Some(line.at), task, state, spec });
     }
 
@@ -104,7 +101,15 @@ mod tests {
     }
 
     fn moved(n: u8, state: State) -> Event {
-        Event::Moved { task: task(n), state, by: By::Daemon, command: None, reason: None, evidence: None }
+        Event::Moved {
+            task: task(n),
+            state,
+            by: By::Daemon,
+            command: None,
+            reason: None,
+            evidence: None,
+            spec: None,
+        }
     }
 
     fn accepted(n: u8, kind: &str, repeats: Option<u64>) -> Event {

@@ -22,6 +22,7 @@ mod note;
 mod queue;
 mod release;
 mod rerank;
+mod retry;
 mod run;
 mod say;
 mod show;
@@ -140,6 +141,7 @@ enum Verb {
     Hold(hold::Arguments),
     Release(release::Arguments),
     Rerank(rerank::Arguments),
+    Retry(retry::Arguments),
     Say(say::Arguments),
     Note(note::Arguments),
     Queue(queue::Arguments),
@@ -256,6 +258,7 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Hold(arguments) => hold::run(context, &arguments),
         Verb::Release(arguments) => release::run(context, &arguments),
         Verb::Rerank(arguments) => rerank::run(context, &arguments),
+        Verb::Retry(arguments) => retry::run(context, &arguments),
         Verb::Say(arguments) => say::run(context, &arguments),
         Verb::Note(arguments) => note::run(context, arguments),
         Verb::Queue(arguments) => queue::run(context, &arguments),

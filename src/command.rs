@@ -40,6 +40,10 @@ pub(crate) enum Command {
         queue: Name,
         changes: Map<String, Value>,
     },
+    /// Gives a task that has ended without success a further attempt.
+    Retry {
+        target: String,
+    },
     /// Speaks to the agent of a live run.
     Say {
         how: Say,
@@ -125,12 +129,13 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 11] = [
+pub(crate) const TYPES: [&str; 12] = [
     "submit",
     "cancel",
     "hold",
     "release",
     "rerank",
+    "retry",
     "set",
     "steer",
     "follow_up",
@@ -156,6 +161,7 @@ impl Command {
             Command::Release { .. } => "release",
             Command::Rerank { .. } => "rerank",
             Command::Set { .. } => "set",
+            Command::Retry { .. } => "retry",
             Command::Say { how, .. } => how.kind(),
             Command::Note(_) => "note",
             Command::MarkRead(_) => "mark_read",
@@ -274,6 +280,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "release" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Release { target }),
         "rerank" => of_shape(map, &RERANK).map(|Reranked { target, rank }| Command::Rerank { target, rank }),
         "set" => parse_set(map),
+        "retry" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Retry { target }),
         "steer" => parse_say(map, Say::Steer),
         "follow_up" => parse_say(map, Say::FollowUp),
         "interrupt" => parse_say(map, Say::Interrupt),

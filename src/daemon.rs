@@ -14,6 +14,7 @@ mod mark;
 mod perform;
 mod repeat;
 mod restart;
+mod retry;
 mod settings;
 mod short;
 mod supervise;

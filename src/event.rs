@@ -45,6 +45,9 @@ pub(crate) enum Event {
         reason: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none", default)]
         evidence: Option<Evidence>,
+        /// Of a task that had ended: its spec, which counts from here on.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        spec: Option<SpecText>,
     },
     /// A command was carried out that changed no task's state, or was passed on to a run.
     #[serde(rename = "command.accepted")]
@@ -125,6 +128,20 @@ impl Event {
             | Event::Refused { command, .. } => Some(command),
             Event::Moved { command, .. } => command.as_ref(),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
+        }
+    }
+
+    /// The spec that stands in this line, or that it names.
+    pub(crate) fn spec(&self) -> Option<&SpecText> {
+        match self {
+            Event::Submitted { spec, .. } => Some(spec),
+            Event::Moved { spec, .. } => spec.as_ref(),
+            Event::Accepted { .. }
+            | Event::Marked { .. }
+            | Event::Refused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => None,
         }
     }
 

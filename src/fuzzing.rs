@@ -86,7 +86,9 @@ fn print(command: &Command) -> Value {
             value
         }
         Command::Cancel { target, reason } => json!({"type": kind, "target": target, "reason": reason}),
-        Command::Hold { target } | Command::Release { target } => json!({"type": kind, "target": target}),
+        Command::Hold { target } | Command::Release { target } | Command::Retry { target } => {
+            json!({"type": kind, "target": target})
+        }
         Command::Rerank { target, rank } => json!({"type": kind, "target": target, "rank": u8::from(*rank)}),
         Command::Set { queue, changes } => {
             let mut value = Value::Object(changes.clone());

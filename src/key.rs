@@ -82,7 +82,7 @@ impl Key {
 }
 
 /// JSON without spaces, the keys of each object sorted, whatever order they have in memory.
-fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let mut members: Vec<(&String, &Value)> = map.iter().collect();

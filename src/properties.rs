@@ -149,6 +149,7 @@ fn event() -> impl Strategy<Value = Event> {
             command,
             reason,
             evidence,
+            spec: None,
         },
     );
     let refused = (origin(), text(), option::of(text()), option::of(text())).prop_map(

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A held task may be ready once it is released, too; and a ready one be held. An active one may be tried again: then it
-//! waits, or is ready or held.
+//! waits, or is ready or held. What has ended without success may be retried on request: then it waits, or is ready.
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,10 @@ pub(crate) enum Event {
         assigned: Assigned,
     },
     CancelAsked,
+    /// Somebody wants a further attempt of what has ended; `waits` when other tasks must end first.
+    RetryAsked {
+        waits: bool,
+    },
     /// A run is over, and the task's policy says what comes next.
     RunEnded {
         attempt: u32,
@@ -144,7 +148,11 @@ fn next(state: State, event: &Event) -> State {
             Event::CancelAsked => cancelled(rank, attempts),
             // Whatever becomes of what it waits for: that is looked at when it is released.
             Event::NeedsMet | Event::NeedFailed { .. } => state,
-            Event::HoldAsked | Event::Due | Event::Started { .. } | Event::RunEnded { .. } => state,
+            Event::HoldAsked
+            | Event::Due
+            | Event::Started { .. }
+            | Event::RetryAsked { .. }
+            | Event::RunEnded { .. } => state,
         },
         State::Waiting { .. } => next_of_waiting(state, event),
         State::Ready { rank, attempts } => match event {
@@ -159,6 +167,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::Due
             | Event::NeedsMet
             | Event::NeedFailed { .. }
+            | Event::RetryAsked { .. }
             | Event::RunEnded { .. } => state,
         },
         State::Active { attempt, ref host, rank, ref assigned } => match event {
@@ -178,6 +187,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::NeedsMet
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
+            | Event::RetryAsked { .. }
             | Event::Started { .. } => state,
         },
         State::Cancelling { attempt, rank, .. } => match event {
@@ -193,9 +203,10 @@ fn next(state: State, event: &Event) -> State {
             | Event::NeedsMet
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
+            | Event::RetryAsked { .. }
             | Event::Started { .. } => state,
         },
-        State::Ended { .. } => state,
+        State::Ended { .. } => next_of_ended(state, event),
     }
 }
 
@@ -220,6 +231,28 @@ fn next_of_waiting(state: State, event: &Event) -> State {
         Event::Due
         | Event::NeedsMet
         | Event::NeedFailed { .. }
+        | Event::Started { .. }
+        | Event::RetryAsked { .. }
+        | Event::RunEnded { .. } => state,
+    }
+}
+
+/// The same of a task that has ended.
+fn next_of_ended(state: State, event: &Event) -> State {
+    let State::Ended { outcome, attempts, rank, .. } = state else { return state };
+    match event {
+        Event::RetryAsked { waits } if outcome != Outcome::Succeeded => match waits {
+            true => State::Waiting { rank, attempts, until: None, needs: true },
+            false => State::Ready { rank, attempts },
+        },
+        Event::RetryAsked { .. }
+        | Event::HoldAsked
+        | Event::ReleaseAsked
+        | Event::Due
+        | Event::NeedsMet
+        | Event::NeedFailed { .. }
+        | Event::RankAsked(_)
+        | Event::CancelAsked
         | Event::Started { .. }
         | Event::RunEnded { .. } => state,
     }
@@ -355,6 +388,8 @@ mod tests {
             Event::Started { host: host(), assigned: units() },
             Event::CancelAsked,
             Event::NeedsMet,
+            Event::RetryAsked { waits: false },
+            Event::RetryAsked { waits: true },
         ];
         events.extend(OnFailedNeed::ALL.map(|then| Event::NeedFailed { need: need(), then }));
         for attempt in 1..=3 {
@@ -377,10 +412,21 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_task_never_changes() {
+    fn nothing_but_a_retry_moves_what_has_ended_and_nothing_what_succeeded() {
         for state in all_states().into_iter().filter(State::is_ended) {
             for event in all_events() {
-                assert_eq!(transition(state.clone(), &event), (state.clone(), vec![]));
+                let (next, _) = transition(state.clone(), &event);
+                let retried = matches!(event, Event::RetryAsked { .. }) && state.word() != "succeeded";
+                assert_eq!(next != state, retried, "{state:?} {event:?}");
+                if retried {
+                    assert!(!next.is_ended() && next.live_attempt().is_none(), "{next:?}");
+                    assert_eq!(next.attempts_over(), state.attempts_over());
+                }
+            }
+        }
+        for state in all_states().into_iter().filter(|state| !state.is_ended()) {
+            for waits in [false, true] {
+                assert_eq!(transition(state.clone(), &Event::RetryAsked { waits }).0, state);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::event::{Event, SpecText};
 use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
 use crate::layout::{Place, place_of};
+use crate::picture::tells_end;
 use crate::queue;
 use crate::reader::Mark;
 use crate::resource::{Ledger, Thing};
@@ -76,6 +77,13 @@ pub(super) fn attempts(state: &State) -> u32 {
         | State::Ready { attempts, .. }
         | State::Ended { attempts, .. } => *attempts,
         State::Active { attempt, .. } | State::Cancelling { attempt, .. } => *attempt,
+    }
+}
+
+fn waits_or_is_ready(state: &State) -> bool {
+    match state {
+        State::Waiting { .. } | State::Ready { .. } => true,
+        State::Held { .. } | State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => false,
     }
 }
 
@@ -204,7 +212,14 @@ impl Audit<'_> {
         };
         let starts = told.state.live_attempt().is_none() && state.live_attempt().is_some();
         let expected = attempts(&told.state) + u32::from(starts);
-        if told.state.is_ended() {
+        let retried = line.event.spec();
+        if let Some(spec) = retried {
+            (told.spec, told.text) = self.spec_of(spec);
+            told.spec_seq = seq;
+        }
+        // Nothing but a retry moves what has ended.
+        let lives_again = retried.is_some() && waits_or_is_ready(state) && tells_end(&told.state);
+        if told.state.is_ended() && !lives_again {
             return self.find(
                 Kind::MovedAfterEnd,
                 path,

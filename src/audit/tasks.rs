@@ -35,6 +35,15 @@ fn waits(state: &State) -> bool {
     }
 }
 
+/// Whether the file of a task tells another end than the log; that of an older version tells none.
+fn tells_otherwise(bytes: &[u8], state: &State) -> bool {
+    match picture::end_in(bytes) {
+        picture::End::Told(told) => told != *state,
+        picture::End::Edited => true,
+        picture::End::Untold => false,
+    }
+}
+
 impl Audit<'_> {
     pub(super) fn check_tasks(&mut self, history: &History) {
         let mut copies: BTreeMap<TaskId, Vec<Copy>> = BTreeMap::new();
@@ -66,7 +75,7 @@ impl Audit<'_> {
         let in_place = found.iter().any(|copy| copy.path == belongs);
         let others: Vec<&Copy> = found.iter().filter(|copy| copy.path != belongs).collect();
         if in_place {
-            self.check_spec(&belongs, spec);
+            self.check_spec(&belongs, spec, &told.state);
             for copy in &others {
                 let mend = self.unless_daemon(Mend::Remove);
                 self.find(Kind::TaskTwice, &copy.path, format!("task {task} lies in {belongs} too"), mend);
@@ -79,7 +88,7 @@ impl Audit<'_> {
         match &others[..] {
             // Where its whole folder is gone it was not removed to cancel it.
             [] if owed || (waits(&told.state) && !self.has_folder(&belongs)) => {
-                let mend = self.unless_gone(&belongs, Mend::Draw(picture::pretty(spec)));
+                let mend = self.unless_gone(&belongs, Mend::Draw(picture::task(spec, &told.state)));
                 self.find(Kind::TaskMissing, belongs, format!("task {task} belongs here"), mend);
             }
             // Whose file is gone waits for the daemon to cancel it, or to draw it where that could not be done.
@@ -87,7 +96,7 @@ impl Audit<'_> {
                 self.find(Kind::TaskMissing, belongs, format!("task {task} belongs here"), Mend::Daemon);
             }
             [] => {}
-            [copy] if by_hand_there => self.check_spec(&copy.path, spec),
+            [copy] if by_hand_there => self.check_spec(&copy.path, spec, &told.state),
             [copy] => {
                 let what = format!("task {task} belongs into {belongs}");
                 let elsewhere = waits(&told.state) && !copy.is_by_hand(spec) && !owed;
@@ -110,10 +119,14 @@ impl Audit<'_> {
         }
     }
 
-    fn check_spec(&mut self, path: &str, spec: &Spec) {
-        let picture = picture::pretty(spec);
+    fn check_spec(&mut self, path: &str, spec: &Spec, state: &State) {
+        let picture = picture::task(spec, state);
         let Some(bytes) = self.content(path).filter(|bytes| *bytes != picture) else { return };
         let (kind, what) = match serde_json::from_slice::<Spec>(bytes) {
+            // It would be retried by what is not so.
+            Ok(_) if picture::tells_end(state) && tells_otherwise(bytes, state) => {
+                (Kind::TaskDiffers, "it tells another end than the log")
+            }
             // Written by another version, or by a user's editor.
             Ok(there) if there == *spec => return,
             Ok(_) => {

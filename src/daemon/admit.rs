@@ -84,6 +84,7 @@ impl Daemon {
             Command::Rerank { target, rank } => {
                 self.move_task(origin, (kind, &target, scope), &task::Event::RankAsked(rank), None)
             }
+            Command::Retry { target } => self.retry(origin, &target, scope),
             Command::Set { queue, changes } => self.set(origin, &queue, &changes, scope).map(Some),
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
             Command::Note(note) => self.note(origin, note, scope).map(Some),
@@ -159,7 +160,7 @@ impl Daemon {
     }
 
     /// A spec as a line carries it; a long one is kept as a text first.
-    fn spec_text(&self, spec: &Arc<Spec>) -> Result<SpecText, StoreError> {
+    pub(super) fn spec_text(&self, spec: &Arc<Spec>) -> Result<SpecText, StoreError> {
         let bytes = serde_json::to_vec(spec).expect("because a spec has string keys");
         if bytes.len() <= INLINE_BYTES_MAX {
             return Ok(SpecText::Here(Arc::clone(spec)));

@@ -40,7 +40,7 @@ impl Daemon {
             self.ended.insert(task, live);
         }
         let Told { by, command, reason, evidence } = told;
-        let event = Event::Moved { task, state, by, command, reason, evidence };
+        let event = Event::Moved { task, state, by, command, reason, evidence, spec: None };
         self.batch.push(Decision { event, effects, before: Some(before) });
     }
 

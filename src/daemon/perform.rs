@@ -12,7 +12,6 @@ use crate::readers;
 use crate::receipt;
 use crate::reserve;
 use crate::spec::Spec;
-use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, Effect, State};
 
@@ -72,7 +71,10 @@ impl Daemon {
             self.make_dated(&folder_of(&target))?;
         }
         let from = before.map(|before| self.path_of(&spec.queue, task, before));
+        // How it ended without success stands in its file; and no more when it lives again.
+        let anew = picture::tells_end(state) || before.is_some_and(picture::tells_end);
         let moved = match &from {
+            Some(_) if anew => false,
             Some(from) if *from != target => match store::rename(from, &target) {
                 Ok(()) => true,
                 Err(error) if error.is_not_found() => false,
@@ -82,7 +84,10 @@ impl Daemon {
             None => false,
         };
         if !moved {
-            store::draw(&self.layout, &target, &spool::pretty(&spec))?;
+            store::draw(&self.layout, &target, &picture::task(&spec, state))?;
+            if let Some(from) = from.as_ref().filter(|from| anew && **from != target) {
+                store::remove(from)?;
+            }
         }
         self.touch(from.as_deref());
         self.touch(Some(&target));

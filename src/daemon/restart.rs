@@ -18,7 +18,7 @@ use crate::id::{Name, RunId, TaskId};
 use crate::inbox::{self, Gate};
 use crate::input::Input;
 use crate::jsonl::{self, Line};
-use crate::layout::{self, Layout};
+use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::log::Log;
 use crate::mutant::{self, Mutant};
 use crate::picture;
@@ -27,7 +27,7 @@ use crate::queue::{Live, Queues};
 use crate::reserve;
 use crate::resource::Capacities;
 use crate::spec::Spec;
-use crate::spool::{self, Spool};
+use crate::spool::Spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, Effect, State};
 use crate::texts;
@@ -238,7 +238,7 @@ impl Daemon {
         }
         let target = self.path_of(&spec.queue, task, &state);
         if !places.is_empty() {
-            let bytes = spool::pretty(&spec);
+            let bytes = picture::task(&spec, &state);
             let layout = &self.layout;
             reserve::spend_all(layout, || store::make_lasting_dir(&folder_of(&target)))?;
             if store::read_if_there(&target)?.is_none_or(|there| there != bytes) {
@@ -305,7 +305,13 @@ fn fold(
     for line in lines {
         let Some((task, state)) = line.event.state() else { continue };
         if let Some(spec) = spec_of_line(layout, Some(line))? {
-            let new = Known { state: state.clone(), spec, spec_seq: line.seq, places: Vec::new() };
+            let mut new = Known { state: state.clone(), spec, spec_seq: line.seq, places: Vec::new() };
+            if let Event::Moved { .. } = line.event {
+                // It had ended, perhaps before the checkpoint, which does not tell of it then.
+                let queue = &new.spec.queue;
+                new.places.extend(ENDED_FOLDERS.map(|folder| layout.ended_task(queue, folder, task)));
+                new.places.extend(known.remove(&task).into_iter().flat_map(|known| known.places));
+            }
             known.insert(task, new);
         }
         let Some(task_known) = known.get_mut(&task) else {
@@ -325,7 +331,7 @@ fn fold(
 
 /// The spec that a line carries or names.
 fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Arc<Spec>>, StoreError> {
-    let Some(Line { event: Event::Submitted { spec, .. }, .. }) = line else { return Ok(None) };
+    let Some(spec) = line.and_then(|line| line.event.spec()) else { return Ok(None) };
     match spec {
         SpecText::Here(spec) => Ok(Some(Arc::clone(spec))),
         SpecText::Elsewhere { text_sha256 } => {

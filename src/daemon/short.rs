@@ -11,6 +11,7 @@ use crate::command::{Asked, Command};
 use crate::event::{By, Event, Origin};
 use crate::id::TaskId;
 use crate::inbox;
+use crate::queue::Live;
 use crate::refusal::{Kind, Refusal};
 use crate::reserve;
 use crate::shortage::{Room, Shortage};
@@ -111,6 +112,13 @@ impl Daemon {
     }
 
     fn undo_move(&mut self, task: TaskId, before: Option<State>) {
+        // It was retried, and perhaps had ended in this batch only, which is undone next.
+        if let Some(before) = before.as_ref().filter(|before| before.is_ended()) {
+            let live = self.queues.task(task).cloned();
+            self.queues.forget(task);
+            self.ended.extend(live.map(|live| (task, Live { state: before.clone(), ..live })));
+            return;
+        }
         let live = self.ended.remove(&task).or_else(|| self.queues.task(task).cloned());
         let (Some(mut live), Some(before)) = (live, before) else { return self.queues.forget(task) };
         if before.live_attempt().is_some() {

@@ -156,7 +156,9 @@ fn fold(sandbox: &Sandbox, log: &[Value], problems: &mut Vec<String>) -> BTreeMa
         }
         match tasks.get_mut(&task) {
             None => problems.push(format!("moved before it was submitted: {line}")),
-            Some(told) if told.is_ended() => problems.push(format!("moved after its end: {line}")),
+            Some(told) if told.is_ended() && !is_retry(told, line) => {
+                problems.push(format!("moved after its end: {line}"))
+            }
             Some(told) => {
                 if state["attempt"].as_u64().is_some_and(|attempt| attempt < told.attempts()) {
                     problems.push(format!("an attempt that goes back: {line}"));
@@ -183,6 +185,12 @@ fn check_given(log: &[Value], problems: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Whether a command retries what has ended without success.
+fn is_retry(told: &Told, line: &Value) -> bool {
+    let waits = line["state"]["is"] == "ready" || line["state"]["is"] == "waiting";
+    waits && line["by"] == "command" && line["spec"].is_object() && told.state["outcome"] != "succeeded"
 }
 
 /// Each task lies where the log says, once; nothing else lies there.

@@ -32,6 +32,7 @@ mod refusals;
 mod resources;
 mod restart;
 mod retries;
+mod retry;
 mod runs;
 mod sandbox;
 mod scope;

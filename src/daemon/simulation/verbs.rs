@@ -9,6 +9,7 @@ use super::world::{LONG, World, queue};
 use crate::simulated::{Killed, on};
 use crate::store;
 use crate::task::State;
+use crate::time::is_date;
 
 /// One thing that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +41,8 @@ pub(super) enum Verb {
     Release,
     Rerank,
     MarkRead,
+    /// Of what was cancelled, or has failed.
+    Retry,
     /// `mv` in `ready/`.
     RerankByHand,
     /// `mv ready/x held/`.
@@ -58,7 +61,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 26] = [
+    pub(super) const ALL: [Verb; 27] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
@@ -76,6 +79,7 @@ impl Verb {
         Verb::Release,
         Verb::Rerank,
         Verb::MarkRead,
+        Verb::Retry,
         Verb::RerankByHand,
         Verb::HoldByHand,
         Verb::ReleaseByHand,
@@ -112,6 +116,7 @@ impl World {
             | Verb::Release
             | Verb::Rerank
             | Verb::MarkRead
+            | Verb::Retry
             | Verb::RerankByHand
             | Verb::HoldByHand
             | Verb::ReleaseByHand
@@ -166,6 +171,10 @@ impl World {
                 let tasks = [task.unwrap_or_else(|| "nobody".to_owned())];
                 let mark = json!({"type": "mark_read", "reader": "me", "tasks": tasks, "version": 2});
                 self.drop_command(&mark);
+            }
+            Verb::Retry => {
+                let target = self.ended_without_success().unwrap_or_else(|| "nobody".to_owned());
+                self.drop_command(&json!({"type": "retry", "target": target}));
             }
             Verb::RerankByHand => {
                 self.move_by_hand("ready", |name| format!("ready/{}", name.replacen("50-", "10-", 1)))
@@ -229,6 +238,18 @@ impl World {
         let is_so = |state: &State| state.word() == word;
         let task = living.daemon.queues.tasks().find(|(_, live)| is_so(&live.state))?;
         Some(task.0.to_string())
+    }
+
+    /// The first task that was cancelled, or else has failed.
+    fn ended_without_success(&self) -> Option<String> {
+        let layout = self.layout();
+        let ended = ["cancelled", "failed"].map(|folder| layout.ended(&queue(), folder));
+        let dates = ended.iter().flat_map(|folder| {
+            let names = store::names(folder).unwrap_or_default();
+            names.into_iter().filter(|name| is_date(name)).map(|date| folder.join(date)).collect::<Vec<_>>()
+        });
+        let names = dates.flat_map(|date| store::names(&date).unwrap_or_default());
+        names.filter_map(|name| name.strip_suffix(".json").map(ToOwned::to_owned)).min()
     }
 
     /// The first task's file in a folder of the queue.

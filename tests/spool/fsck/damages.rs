@@ -530,6 +530,9 @@ fn of_other_tasks() -> Vec<Damage> {
         mended("the file of a held task was edited", &["task_differs"], |sandbox, story| {
             edit_json(&file(sandbox, &story.held), |it| it["run"] = json!(["false"]));
         }),
+        mended("the end in the file of a failed task was edited", &["task_differs"], |sandbox, story| {
+            edit_json(&file(sandbox, &story.failed), |it| it["state"]["attempts"] = json!(7));
+        }),
         mended("the file of a task is empty", &["task_unreadable"], |sandbox, story| {
             fs::write(file(sandbox, &story.done), "").unwrap();
         }),
