@@ -125,10 +125,14 @@ impl Daemon {
         let mut found = self.found(queue)?;
         for (task, place) in self.expected(queue) {
             match found.remove(&task) {
-                Some(places) if places.contains(&place) => {
+                // Where it is seen in two places it may have been moved while they were listed.
+                Some(places) if places.contains(&place) && (places.len() == 1 || self.is_in_place(task)) => {
                     self.remove_copies(queue, task, Some(place), &places)
                 }
-                Some(places) => self.moved_by_hand(queue, task, place, &places)?,
+                Some(mut places) => {
+                    places.remove(&place);
+                    self.moved_by_hand(queue, task, place, &places)?;
+                }
                 None if self.undone.contains_key(&task)
                     || self.is_in_place(task)
                     || self.is_brought_back(queue, task, place)? => {}
