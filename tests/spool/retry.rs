@@ -166,6 +166,34 @@ fn a_retry_survives_a_killed_daemon_with_and_without_a_checkpoint_behind_the_end
 }
 
 #[test]
+fn the_verb_retries_with_a_need_all_that_was_blocked_because_of_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.start();
+    let need = sandbox.submit("need", &json!({"shell": "[ $GITSPOOL_ATTEMPT = 2 ]"}));
+    let other = sandbox.submit("other", &json!({"shell": "false"}));
+    let [one, two] =
+        ["one", "two"].map(|name| sandbox.submit(name, &json!({"shell": "true", "needs": [need]})));
+    let skip = json!({"shell": "true", "needs": [one], "on_failed_need": "skip"});
+    let three = sandbox.submit("three", &skip);
+    let four = sandbox.submit("four", &json!({"shell": "true", "needs": [three, two]}));
+    let not_this = sandbox.submit("not-this", &json!({"shell": "true", "needs": [other]}));
+    for task in [&one, &two, &four, &not_this] {
+        assert_eq!(sandbox.outcome(task), "blocked");
+    }
+    assert_eq!(sandbox.outcome(&three), "skipped");
+    let output = sandbox.gitspool(&["retry", "--dependents", "need"]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.lines().count() == 5, "{said}");
+    for task in [&need, &one, &two, &three, &four] {
+        let before = sandbox.moves(task).iter().position(|line| line["state"]["is"] == "ended").unwrap();
+        assert_eq!(next_outcome(&sandbox, task, before + 1), "succeeded");
+    }
+    assert_eq!(states(&sandbox, &not_this).last().unwrap(), "ended");
+    check(&mut sandbox);
+}
+
+#[test]
 fn the_verb_retries_several_by_their_names() {
     let mut sandbox = Sandbox::new();
     sandbox.start();
