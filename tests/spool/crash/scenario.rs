@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 20] = [
+pub(super) const SCENARIOS: [Scenario; 22] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -108,6 +108,18 @@ pub(super) const SCENARIOS: [Scenario; 20] = [
         hard: &[("-> spool/queue/default/cancelled", 1)],
     },
     Scenario {
+        name: "cancel what others wait for",
+        prepare: held_and_cancelled_with_others,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/blocked", 1), ("unlink spool/queue/default/waiting", 1)],
+    },
+    Scenario {
+        name: "retry on request",
+        prepare: failed_and_retried,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/ready", 1), ("unlink spool/queue/default/failed", 1)],
+    },
+    Scenario {
         name: "cancel a running task",
         prepare: ready_and_cancels_itself,
         arguments: drain,
@@ -168,7 +180,7 @@ impl Scenario {
     pub(super) fn tasks(&self) -> usize {
         match self.name {
             "init" | "submit by the command line" | "refuse" | "set a queue" => 0,
-            "hold, release and by hand" | "checkpoint" => 3,
+            "hold, release and by hand" | "checkpoint" | "cancel what others wait for" => 3,
             "rotate" => 2,
             _ => 1,
         }
@@ -331,6 +343,33 @@ fn ready_and_cancelled() -> Sandbox {
     let sandbox = Sandbox::new();
     let task = admitted(&sandbox, "job", &plain_job(&sandbox));
     sandbox.drop_by_mv("cancel.json", json!({"type": "cancel", "target": task}).to_string());
+    sandbox
+}
+
+/// Of a cancelled task one needs the success, and another the failure of that one.
+fn held_and_cancelled_with_others() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let with = |key: &str, value: Value| {
+        let mut job = plain_job(&sandbox);
+        job[key] = value;
+        job
+    };
+    let one = admitted(&sandbox, "one", &with("held", true.into()));
+    let two = admitted(&sandbox, "two", &with("needs", json!([one])));
+    admitted(&sandbox, "three", &with("after_failed", json!([two])));
+    go_on(&sandbox);
+    sandbox.drop_by_mv("cancel.json", json!({"type": "cancel", "target": one}).to_string());
+    sandbox
+}
+
+/// Its first attempt has failed, and a second one is asked for, which does not.
+fn failed_and_retried() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let shell = job(&sandbox, "[ $GITSPOOL_ATTEMPT = 2 ] || exit 3");
+    let task = admitted(&sandbox, "job", &json!({"shell": shell, "workspace": {"kind": "none"}}));
+    go_on(&sandbox);
+    sandbox.drain();
+    sandbox.drop_by_mv("retry.json", json!({"type": "retry", "target": task}).to_string());
     sandbox
 }
 

@@ -318,6 +318,7 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
             // Only what was not begun may fail, and only when something was made to fail. Where the launch stage cannot
             // even write down why, its exit code must do.
             "failed" => is_failure && begun == 0 && (says_why || last["evidence"]["exit_code"] == 126),
+            "blocked" => begun == 0,
             "none" => last["state"]["is"] == "held" && begun == 0,
             _ => false,
         };
