@@ -122,10 +122,11 @@ pub(crate) fn changes(
     after: u64,
     bytes_max: u64,
 ) -> Result<Looked, StoreError> {
-    let now = layout.now(host);
+    // Before the segments are listed: what is sealed meanwhile is one of them, and is met twice, but not missed.
+    let now = read(&layout.now(host))?.unwrap_or_default();
     let mut segments = segments(layout, host)?;
     segments.retain(|(last, _)| *last > after);
-    let (mut bytes, mut cut_at) = (store::bytes_of(&now).unwrap_or(0), None);
+    let (mut bytes, mut cut_at) = (now.len() as u64, None);
     let mut first = segments.len();
     while first > 0 {
         bytes += plain_bytes(&segments[first - 1].1);
@@ -136,12 +137,18 @@ pub(crate) fn changes(
         first -= 1;
     }
     let mut changes = Changes::behind(after.max(cut_at.unwrap_or(0)));
-    for path in segments[first..].iter().map(|(_, path)| path).chain([&now]) {
-        let bytes = read(path)?.unwrap_or_default();
-        let lines = jsonl::parse_where::<Event>(&bytes, |seq| seq > after).lines;
-        lines.iter().for_each(|line| changes.note_bare(line));
+    for (_, path) in &segments[first..] {
+        note_behind(&mut changes, &read(path)?.unwrap_or_default());
     }
+    note_behind(&mut changes, &now);
     Ok(Looked { changes, cut_at })
+}
+
+/// Notes the changes of a file's lines that were not gone through yet.
+fn note_behind(changes: &mut Changes, bytes: &[u8]) {
+    let after = changes.last_seq;
+    let lines = jsonl::parse_where::<Event>(bytes, |seq| seq > after).lines;
+    lines.iter().for_each(|line| changes.note_bare(line));
 }
 
 /// How long a segment is, or about how long it is when it is uncompressed.
@@ -258,6 +265,29 @@ mod tests {
         // One that was listed before it was compressed.
         let before = folder.layout.events_of(&folder.host).join("2023-06-29-000000000002.jsonl");
         assert!(read(&before).unwrap().is_some_and(|bytes| !bytes.is_empty()));
+    }
+
+    #[test]
+    fn a_look_at_the_end_of_a_log_has_its_newest_files_and_nothing_twice() {
+        let folder = folder();
+        let look = |after: u64, bytes_max: u64| {
+            let looked = changes(&folder.layout, &folder.host, after, bytes_max).unwrap();
+            (looked.changes.last_seq, looked.cut_at)
+        };
+        let last = folder.layout.events_of(&folder.host).join("2023-07-01-000000000006.jsonl");
+        let bytes = store::bytes_of(&last).unwrap();
+        assert_eq!((look(0, u64::MAX), look(9, u64::MAX)), ((6, None), (9, None)));
+        assert_eq!((look(0, bytes), look(4, bytes), look(0, 0)), ((6, Some(4)), (6, None), (6, Some(6))));
+        // It was sealed between two looks, and the file that grew is still known under its old name.
+        let now = [
+            std::fs::read(&last).unwrap(),
+            b"{\"seq\":7,\"at\":\"2023-07-01T00:00:00.000000Z\",\"type\":\"daemon.stopped\",\"pid\":1}\n"
+                .to_vec(),
+        ];
+        std::fs::write(folder.layout.now(&folder.host), now.concat()).unwrap();
+        assert_eq!(look(0, u64::MAX), (7, None));
+        assert_eq!(compress_older(&folder.layout, &folder.host, "2023-07-02", &|| true).unwrap(), 3);
+        assert_eq!(look(1, u64::MAX), (7, None));
     }
 
     #[test]
