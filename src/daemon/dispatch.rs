@@ -72,10 +72,16 @@ impl Daemon {
     pub(super) fn tell_waiting(&self) {
         let waits = |name: &Name| self.queues.queue(name).map_or(0, |queue| queue.waiting.len());
         let waiting: usize = self.queues.names().iter().map(waits).sum();
+        let tasks =
+            |count| if count == 1 { "1 task waits".to_owned() } else { format!("{count} tasks wait") };
         if waiting > 0 {
-            let tasks =
-                if waiting == 1 { "1 task waits".to_owned() } else { format!("{waiting} tasks wait") };
-            tracing::warn!("{tasks} for their time or for others, and no daemon for that");
+            tracing::warn!("{} for their time or for others, and no daemon for that", tasks(waiting));
+        }
+        let goes_on = |name: &&Name| !store::exists(&self.layout.paused(name));
+        let ready = |name: &Name| self.queues.queue(name).map_or(0, |queue| queue.ready.iter().count());
+        let ready: usize = self.queues.names().iter().filter(goes_on).map(ready).sum();
+        if ready > 0 {
+            tracing::warn!("{} for what is never free here; `gitspool why` says for what", tasks(ready));
         }
     }
 }
