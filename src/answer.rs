@@ -46,6 +46,7 @@ impl Receipt {
             Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
             Event::Marked { mark, .. } => (None, Some(mark.words()), None, None),
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
+            Event::Collected { removed, .. } => (None, Some(removed.words()), None, None),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
         };
         let receipt = Receipt {

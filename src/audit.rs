@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::event::Event;
-use crate::id::{Name, RunId};
+use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::Line;
 use crate::layout::Layout;
 
@@ -131,7 +131,8 @@ fn by_hand(how: &str) -> Mend {
 
 /// What is wrong with what was seen, in the order of the paths.
 pub(crate) fn audit(seen: &Seen) -> Vec<Finding> {
-    let mut audit = Audit { seen, findings: Vec::new(), checkpoint: None };
+    let mut audit = Audit { seen, findings: Vec::new(), checkpoint: None, removed: BTreeSet::new() };
+    audit.removed = audit.read_removed();
     audit.checkpoint = audit.read_checkpoint();
     audit.check_tree();
     let history = audit.read_history();
@@ -150,6 +151,8 @@ struct Audit<'a> {
     findings: Vec<Finding>,
     /// What could be read of it.
     checkpoint: Option<Checkpoint>,
+    /// The tasks of which a line is left.
+    removed: BTreeSet<TaskId>,
 }
 
 impl<'a> Audit<'a> {

@@ -13,6 +13,7 @@ mod daemon;
 mod doctor;
 mod events;
 mod fsck;
+mod gc;
 mod hold;
 mod init;
 mod logs;
@@ -148,6 +149,7 @@ enum Verb {
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
+    Gc(gc::Arguments),
 }
 
 /// The scope of this command line; set once, before any verb looks for a task, so that none can forget it.
@@ -265,6 +267,7 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Status(arguments) => status::run(context, &arguments),
         Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Fsck(arguments) => fsck::run(context, &arguments),
+        Verb::Gc(arguments) => gc::run(context, &arguments),
     }
 }
 

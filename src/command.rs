@@ -9,6 +9,7 @@ use crate::json::{self, Shape};
 use crate::key::Key;
 use crate::queue;
 use crate::refusal::{Kind, Refusal};
+use crate::retention;
 use crate::scope::Scope;
 use crate::spec::{self, Spec};
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Note(Note),
     /// Says what somebody has seen.
     MarkRead(MarkRead),
+    /// Removes what has ended long since.
+    Gc(retention::Asked),
 }
 
 /// A command, the key by which a repeat of it is known, and the scope outside of which it sees no task.
@@ -129,7 +132,7 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 12] = [
+pub(crate) const TYPES: [&str; 13] = [
     "submit",
     "cancel",
     "hold",
@@ -142,6 +145,7 @@ pub(crate) const TYPES: [&str; 12] = [
     "interrupt",
     "note",
     "mark_read",
+    "gc",
 ];
 /// How many tasks one command may mark as read: so many fit into a line of the log.
 const MARKED_MAX: usize = 500;
@@ -165,6 +169,7 @@ impl Command {
             Command::Say { how, .. } => how.kind(),
             Command::Note(_) => "note",
             Command::MarkRead(_) => "mark_read",
+            Command::Gc(_) => "gc",
         }
     }
 }
@@ -257,6 +262,9 @@ const MARK_READ: Shape =
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
 
+const GC: Shape =
+    Shape(&[("type", None), ("older_than_seconds", None), ("keep", None), ("bytes", None), ("queue", None)]);
+
 fn parse_json(bytes: &[u8]) -> Result<Asked, Refusal> {
     let mut map = json::parse_object(bytes)?;
     let kind = match map.get("type") {
@@ -286,6 +294,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "interrupt" => parse_say(map, Say::Interrupt),
         "note" => of_shape(map, &NOTE).map(Command::Note),
         "mark_read" => parse_mark_read(map),
+        "gc" => of_shape(map, &GC).map(Command::Gc),
         other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
     }
 }
@@ -451,6 +460,8 @@ mod tests {
         assert_eq!(kind_of(r#"{"run":["a"],"timeout_seconds":99999999999999999999}"#), Kind::WrongType);
         assert_eq!(kind_of(r#"{"type":"cancel"}"#), Kind::MissingKey);
         assert_eq!(kind_of("{}"), Kind::MissingKey);
+        assert_eq!(kind_of(r#"{"type":"gc","older_than":"30d"}"#), Kind::UnknownKey);
+        assert_eq!(kind_of(r#"{"type":"gc","keep":-1}"#), Kind::WrongType);
     }
 
     #[test]

@@ -143,6 +143,8 @@ struct Daemon {
     upkeep: Sender<upkeep::Job>,
     /// The day for which it has been asked.
     upkeep_day: Option<Date>,
+    /// How many jobs that remove what has ended are not done.
+    collecting: usize,
     /// When it will have been quiet for long enough, if nothing more is decided.
     quiet_at: Moment,
     /// Lets only cancels in while there is a shortage.
@@ -204,17 +206,18 @@ fn work(spool: Spool, host: Name, drain: bool) -> Result<(), DaemonError> {
 
     // First of all: a daemon that is asked to end while it starts ends in order.
     let _signals = threads::signals(inputs.clone())?;
-    let (mut daemon, claimed) =
-        Daemon::restart(spool, host, inputs.clone(), look_at_inbox, Workers { checkpointer, upkeep }, watch)?;
+    let workers = Workers { checkpointer, upkeep };
+    let (mut daemon, claimed) = Daemon::restart(spool, host, inputs.clone(), look_at_inbox, workers, watch)?;
     let inbox = Inbox::new(layout.clone(), settle, claimed, inputs.clone(), daemon.gate.clone());
+    let ending = Arc::new(AtomicBool::new(false));
+    let upkeep = threads::named("upkeep", {
+        let (spool, host, inputs) = (daemon.spool.clone(), daemon.host.clone(), inputs.clone());
+        let ending = ending.clone();
+        move || upkeep::run(&spool, &host, &upkeep_jobs, &inputs, &ending)
+    })?;
     let checkpoint = threads::named("checkpoint", {
         let (layout, inputs) = (layout.clone(), inputs);
         move || checkpoint::run(&layout, &jobs, &inputs)
-    })?;
-    let ending = Arc::new(AtomicBool::new(false));
-    let upkeep = threads::named("upkeep", {
-        let (layout, host, ending) = (layout.clone(), daemon.host.clone(), ending.clone());
-        move || upkeep::run(&layout, &host, &upkeep_jobs, &ending)
     })?;
     let _inbox = threads::named("inbox", move || inbox.run(&inbox_hints))?;
     tracing::info!("watching {}", layout.inbox().display());
@@ -320,6 +323,7 @@ impl Daemon {
                     }
                 }
             }
+            Input::Collected(collected) => self.collected(collected),
             Input::Short(failure) => {
                 self.note_shortage(failure.shortage, &failure.why);
             }

@@ -84,6 +84,8 @@ pub(crate) struct Metadata {
     pub(crate) mode: u32,
     /// When its content changed last: seconds since 1970, and nanoseconds.
     pub(crate) modified: (i64, i64),
+    /// When anything of it changed last, its name too.
+    pub(crate) changed: (i64, i64),
 }
 
 impl Metadata {

@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::outcome::Evidence;
 use crate::reader::Mark;
 use crate::refusal::Refusal;
+use crate::retention::Tally;
 use crate::spec::Spec;
 use crate::task::State;
 
@@ -69,6 +70,14 @@ pub(crate) enum Event {
     },
     #[serde(rename = "command.refused")]
     Refused { command: Origin, refusal: Refusal },
+    /// What had ended long since was removed.
+    #[serde(rename = "gc.done")]
+    Collected {
+        removed: Tally,
+        /// Absent when the daemon did it by itself.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        command: Option<Origin>,
+    },
     #[serde(rename = "daemon.started")]
     DaemonStarted { pid: u32, version: String, repaired: Vec<String> },
     #[serde(rename = "daemon.stopped")]
@@ -126,7 +135,7 @@ impl Event {
             | Event::Accepted { command, .. }
             | Event::Marked { command, .. }
             | Event::Refused { command, .. } => Some(command),
-            Event::Moved { command, .. } => command.as_ref(),
+            Event::Moved { command, .. } | Event::Collected { command, .. } => command.as_ref(),
             Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
         }
     }
@@ -139,6 +148,7 @@ impl Event {
             Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -153,6 +163,7 @@ impl Event {
             Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -166,6 +177,7 @@ impl Event {
             Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

@@ -100,6 +100,11 @@ fn print(command: &Command) -> Value {
         Command::MarkRead(mark) => json!({
             "type": kind, "reader": mark.reader, "version": mark.version, "all": mark.all, "tasks": mark.tasks,
         }),
+        Command::Gc(asked) => {
+            let mut value = serde_json::to_value(asked).expect("because it has string keys");
+            value["type"] = kind.into();
+            value
+        }
         Command::Note(note) => json!({
             "type": kind, "token": note.token, "text": note.text, "summary": note.summary, "session": note.session,
         }),

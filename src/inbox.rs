@@ -162,6 +162,7 @@ impl Inbox {
                 | Input::RunEnded(_)
                 | Input::SupervisorGone(_)
                 | Input::Checkpointed(_)
+                | Input::Collected(_)
                 | Input::Short(_)
                 | Input::SyncFailed(_)
                 | Input::EndAsked => None,
@@ -289,8 +290,8 @@ impl Inbox {
 
     /// Whether a file is not to be taken for now.
     fn is_held_back(&mut self, path: &Path, judged: &Judged) -> bool {
-        let held_back =
-            self.gate.is_shut() && !matches!(judged.asked, Ok(Asked { command: Command::Cancel { .. }, .. }));
+        let held_back = self.gate.is_shut()
+            && !matches!(judged.asked, Ok(Asked { command: Command::Cancel { .. } | Command::Gc(_), .. }));
         if let Some(seen) = self.unready.get_mut(path) {
             seen.held_back = held_back;
         }

@@ -1,9 +1,12 @@
 //! Everything that can make the daemon decide: one closed type, one channel, one thread that reads it.
 
+use std::path::PathBuf;
+
 use crate::command::Asked;
 use crate::event::Origin;
 use crate::id::RunId;
 use crate::refusal::Refusal;
+use crate::retention::Tally;
 use crate::shortage::Shortage;
 
 /// One thing that happened. Each source is a thread of its own, named in `daemon`.
@@ -19,6 +22,8 @@ pub(crate) enum Input {
     SupervisorGone(u64),
     /// The tree is on disk up to this line, or could not be brought there.
     Checkpointed(Result<u64, Failure>),
+    /// What had ended long since was removed, or could not be.
+    Collected(Collected),
     /// The inbox cannot be looked through for now.
     Short(Failure),
     /// Something could not be made durable, and why.
@@ -32,4 +37,13 @@ pub(crate) enum Input {
 pub(crate) struct Failure {
     pub(crate) why: String,
     pub(crate) shortage: Option<Shortage>,
+}
+
+/// What came of a removal.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// The command that asked for it.
+    pub(crate) origin: Option<Origin>,
+    /// How much was removed; and texts that no task needs that has ended.
+    pub(crate) result: Result<(Tally, Vec<PathBuf>), Failure>,
 }

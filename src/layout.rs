@@ -71,6 +71,7 @@ const NAMES: &[&str] = &[
     TEXTS,
     KEYS,
     READERS,
+    REMOVED,
     LOCAL,
     CHECKPOINT,
     TMP,
@@ -129,6 +130,7 @@ const COMPRESSED_SUFFIX: &str = ".gz";
 const TEXTS: &str = "texts";
 const KEYS: &str = "keys";
 const READERS: &str = "readers";
+const REMOVED: &str = "removed";
 const LOCAL: &str = ".local";
 const CHECKPOINT: &str = "checkpoint.json";
 const TMP: &str = "tmp";

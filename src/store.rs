@@ -17,6 +17,7 @@ use crate::layout::Layout;
 use crate::mutant::{self, Mutant};
 use crate::process;
 use crate::shortage::Room;
+use crate::time::Timestamp;
 
 pub(crate) use crate::disk::File;
 
@@ -108,6 +109,20 @@ pub(crate) fn create_filled(path: &Path, len: u64) -> Result<(), StoreError> {
 /// The length of a plain file; `None` when there is none.
 pub(crate) fn bytes_of(path: &Path) -> Option<u64> {
     disk::link_metadata(path).ok().filter(disk::Metadata::is_file).map(|meta| meta.bytes)
+}
+
+/// When the content of what lies at `path` changed last; `None` when there is nothing.
+pub(crate) fn modified_at(path: &Path) -> Option<Timestamp> {
+    disk::link_metadata(path).ok().map(|meta| timestamp(meta.modified))
+}
+
+/// When anything of what lies at `path` changed last, its name too.
+pub(crate) fn changed_at(path: &Path) -> Option<Timestamp> {
+    disk::link_metadata(path).ok().map(|meta| timestamp(meta.changed))
+}
+
+fn timestamp((seconds, nanoseconds): (i64, i64)) -> Timestamp {
+    Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000))
 }
 
 /// Removes a file; tells whether it was us who did.

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 39] = [
+const DECIDING: [&str; 41] = [
     "id",
     "time",
     "digest",
@@ -32,6 +32,7 @@ const DECIDING: [&str; 39] = [
     "assignment",
     "redact",
     "task",
+    "retention",
     "queue",
     "run",
     "jsonl",
@@ -43,6 +44,7 @@ const DECIDING: [&str; 39] = [
     "index",
     "recovery",
     "why",
+    "removal",
     "checkpoint",
     "answer",
     "picture",

@@ -62,6 +62,7 @@ impl History {
             | Event::Moved { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }
+            | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

@@ -53,6 +53,7 @@ kinds! {
         ReceiptOfNoLine
         CheckpointDiffers
         HostUnknown
+        RemovedUnreadable
         Unreadable
         // Runs.
         RunOfNoTask

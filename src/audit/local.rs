@@ -1,10 +1,13 @@
 //! What is this machine's only: the checkpoint, the daemon's record, files in the making; workspaces in the state folder.
 
+use std::collections::BTreeSet;
+
 use super::history::{History, attempts};
 use super::{Audit, Kind, Mend, by_hand, is_json};
 use crate::checkpoint::Checkpoint;
 use crate::id::{RunId, TaskId};
 use crate::layout::{Place, place_of};
+use crate::removal;
 
 impl Audit<'_> {
     pub(super) fn read_checkpoint(&self) -> Option<Checkpoint> {
@@ -75,6 +78,33 @@ impl Audit<'_> {
             self.find(Kind::HostUnknown, "host.json", "the name of this machine in the spool is gone", mend);
         }
         self.check_workspaces(history);
+    }
+
+    /// The removed tasks. Each line of what is left of them is whole, of its day, and behind the one before it.
+    pub(super) fn read_removed(&mut self) -> BTreeSet<TaskId> {
+        let mut removed = BTreeSet::new();
+        for path in self.seen.entries.keys() {
+            let Some(Place::Removed { date }) = place_of(path) else { continue };
+            let mut last = None;
+            let lines = self.content(path).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
+            for (number, line) in (1..).zip(lines) {
+                let task = removal::parse(line).map(|(task, _)| task);
+                let follows = task.is_some_and(|task| task.date().to_string() == date && last < Some(task));
+                if !follows {
+                    let what = format!("line {number} is none, or not in its place: ids may be used again");
+                    self.find(
+                        Kind::RemovedUnreadable,
+                        path,
+                        what,
+                        by_hand("bring the file back from a copy"),
+                    );
+                    break;
+                }
+                last = task;
+                removed.extend(task);
+            }
+        }
+        removed
     }
 
     fn check_workspaces(&mut self, history: &History) {

@@ -91,6 +91,7 @@ fn fits(place: &Place, sort: Sort) -> bool {
         | Place::Text { .. }
         | Place::Key { .. }
         | Place::Reader { .. }
+        | Place::Removed { .. }
         | Place::InRun {
             file: InRun::Log | InRun::Record | InRun::Assignment | InRun::Lock | InRun::Command(_),
             ..

@@ -98,9 +98,19 @@ pub(super) fn answer(
     layout: &Layout,
     dropped: &Dropped,
 ) -> Result<Option<Receipt>, CliError> {
+    answer_within(context, layout, dropped, PATIENCE)
+}
+
+/// The same of a command that may take long.
+pub(super) fn answer_within(
+    context: &Context,
+    layout: &Layout,
+    dropped: &Dropped,
+    patience: Duration,
+) -> Result<Option<Receipt>, CliError> {
     let mut hints = Hints::new();
     let began = clock::now().date();
-    let until = clock::monotonic() + PATIENCE;
+    let until = clock::monotonic() + patience;
     loop {
         let mut dates = vec![clock::now().date(), began.clone()];
         dates.dedup();
@@ -119,7 +129,7 @@ pub(super) fn answer(
             let receipt = layout.receipt(&began, &dropped.name);
             return Err(CliError::Usage(format!(
                 "the daemon has not answered within {} s; the answer will lie at {}",
-                PATIENCE.as_secs(),
+                patience.as_secs(),
                 receipt.display()
             )));
         }

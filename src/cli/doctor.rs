@@ -1,16 +1,16 @@
 //! `gitspool doctor`: checks what gitspool relies on, and says what to do about what is missing.
 
+mod queues;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::json;
 
 use super::{Answer, CliError, Context, print, print_json};
-use super::{find, host};
 use crate::agent;
 use crate::audit::{Kind, Severity};
 use crate::clock;
-use crate::command::BYTES_MAX;
 use crate::escape;
 use crate::fsck;
 use crate::git;
@@ -18,7 +18,6 @@ use crate::id::Name;
 use crate::layout::Layout;
 use crate::lease::{self, Writers};
 use crate::lock;
-use crate::queue;
 use crate::reserve;
 use crate::shortage::Room;
 use crate::spool::{self, Spool};
@@ -104,8 +103,9 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     findings.push(check_locks(layout));
     findings.push(check_leases(layout));
     findings.extend(spool.settings.directory.as_deref().map(check_directory));
-    check_queues(layout, findings);
-    findings.extend(check_host(spool));
+    queues::check_queues(layout, findings);
+    findings.extend(queues::check_host(spool));
+    findings.extend(queues::check_retention(spool));
     check_agents(layout, findings);
     findings.push(check_files(spool));
 }
@@ -271,52 +271,6 @@ fn check_leases(layout: &Layout) -> Finding {
             "drop files by `mv` from the same file system",
         ),
         Err(error) => fail(format!("leases cannot be tried: {error}"), "make .local/tmp writable"),
-    }
-}
-
-fn check_queues(layout: &Layout, findings: &mut Vec<Finding>) {
-    let queues = match find::queues(layout) {
-        Ok(queues) => queues,
-        Err(error) => return findings.push(fail(error.to_string(), "")),
-    };
-    for queue in queues {
-        let path = layout.queue_record(&queue);
-        let shown = path.display();
-        findings.push(
-            match store::read_if_small(&path, BYTES_MAX)
-                .map(|bytes| bytes.map(|bytes| queue::parse_settings(&bytes)))
-            {
-                Ok(Some(Ok(settings))) => ok(format!("queue {queue} has {} slots", settings.slots)),
-                Ok(Some(Err(refusal))) => fail(format!("{shown}: {refusal}"), "write {\"slots\": 2}, say"),
-                Ok(None) => {
-                    warn(format!("{shown} is not there, so the defaults hold"), "the next daemon makes it")
-                }
-                Err(error) => fail(error.to_string(), format!("write it anew, or chmod 600 {shown}")),
-            },
-        );
-    }
-}
-
-/// What this host has, if it is said anywhere.
-fn check_host(spool: &Spool) -> Option<Finding> {
-    let name = spool.known_host().ok()??;
-    let path = spool.layout.host_settings(&name);
-    match host::settings(&spool.layout, &name) {
-        Err(error) => Some(fail(
-            error,
-            format!("write {{\"resources\": {{\"gpu\": 2}}}}, say, or remove {}", path.display()),
-        )),
-        Ok(resources) if resources.is_empty() => {
-            let others = store::names(&spool.layout.hosts()).unwrap_or_default();
-            let mut others = others.into_iter().filter(|other| other.ends_with(".json"));
-            let other = others.next().filter(|_| !store::exists(&path))?;
-            let what = format!("hosts/ has {other}, and nothing of this host, which is called {name}");
-            Some(warn(what, format!("if it is meant for this host, call it {name}.json")))
-        }
-        Ok(resources) => {
-            let each = resources.iter().map(|(name, capacity)| format!("{} {name}", capacity.count()));
-            Some(ok(format!("host {name} has {}", each.collect::<Vec<_>>().join(", "))))
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::{CliError, pending, scope};
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::layout::{self, ENDED_FOLDERS, Layout};
+use crate::removed;
 use crate::spec::Spec;
 use crate::store::{self, StoreError};
 use crate::time;
@@ -73,6 +74,15 @@ pub(super) fn target(layout: &Layout, text: &str) -> Result<Target, CliError> {
 /// The error of a task that is nowhere, or not admitted yet.
 pub(super) fn not_found(layout: &Layout, text: &str) -> CliError {
     let spool = layout.root().display();
+    let id = text.split_once('.').map_or(text, |(task, _)| task);
+    if let Some(gone) = id.parse().ok().and_then(|task| removed::look(layout, task).ok()?)
+        && scope().is_whole()
+    {
+        return CliError::NotFound(format!(
+            "the task {id} has ended ({}), and was removed since by gc; of its runs nothing is left",
+            gone.folder
+        ));
+    }
     CliError::NotFound(match pending::command_of(layout, text) {
         Ok(Some(command)) => {
             format!("the task {text} is not admitted yet: {} waits in the inbox of {spool}", command.name)

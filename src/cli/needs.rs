@@ -9,6 +9,7 @@ use crate::id::TaskId;
 use crate::layout::Layout;
 use crate::needs::Edge;
 use crate::outcome::Outcome;
+use crate::removed;
 use crate::spec::Spec;
 use crate::why::Reason;
 
@@ -27,10 +28,13 @@ pub(super) struct Need {
 pub(super) fn of(layout: &Layout, spec: &Spec) -> Result<Vec<Need>, CliError> {
     let need = |(edge, task)| {
         let found = find::exact(layout, task)?;
-        let is_met = found.as_ref().is_some_and(|found| is_met(edge, found));
-        let state = match &found {
-            Some(found) => runs::state_word(found, runs::last(layout, task)?.as_ref()),
-            None => "nowhere to be found",
+        let gone = removed::look(layout, task)?;
+        let (is_met, state) = match (&found, &gone) {
+            (Some(found), _) => {
+                (is_met(edge, found), runs::state_word(found, runs::last(layout, task)?.as_ref()))
+            }
+            (None, Some(gone)) => (edge.is_met(Outcome::of_folder(gone.folder)), gone.folder),
+            (None, None) => (false, "nowhere to be found"),
         };
         Ok(Need { edge, task, state, is_met })
     };

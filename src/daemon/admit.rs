@@ -15,6 +15,7 @@ use crate::jsonl;
 use crate::layout::ENDED_FOLDERS;
 use crate::queue::Live;
 use crate::refusal::{self, Refusal};
+use crate::removed;
 use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::store::{self, StoreError};
@@ -89,6 +90,7 @@ impl Daemon {
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
             Command::Note(note) => self.note(origin, note, scope).map(Some),
             Command::MarkRead(mark_read) => self.mark_read(origin, mark_read, scope).map(Some),
+            Command::Gc(asked) => self.have_collected(origin, asked, scope),
         }
     }
 
@@ -106,6 +108,15 @@ impl Daemon {
                 );
             }
             return Ok(Some(self.accepted(origin, "submit", Some(task), what)));
+        }
+        if let Some(gone) = removed::look(&self.layout, task).map_err(|error| unreadable(&error))? {
+            let folder = gone.folder;
+            if !gone.is_of(&spec) {
+                let message = format!("the id {task} was another spec's, whose task has ended ({folder})");
+                return Err(Refusal::new(refusal::Kind::Conflict, message).at("$.id"));
+            }
+            let note = format!("submitted already; it has ended ({folder}), and was removed since");
+            return Ok(Some(self.accepted(origin, "submit", Some(task), &note)));
         }
         if let Some(queue) = self.queues.queue(&spec.queue) {
             queue.settings.check_lane(spec.lane.as_ref())?;

@@ -12,6 +12,7 @@ use crate::layout::ENDED_FOLDERS;
 use crate::needs::{self, Standing, Target, Verdict};
 use crate::outcome::Outcome;
 use crate::refusal::{self, Refusal};
+use crate::removed;
 use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::store;
@@ -104,7 +105,10 @@ impl Daemon {
                 }
             }
         }
-        Standing::Unknown
+        match removed::look(&self.layout, task) {
+            Ok(Some(gone)) => Standing::Ended(Outcome::of_folder(gone.folder)),
+            Ok(None) | Err(_) => Standing::Unknown,
+        }
     }
 
     /// Looks at those who wait for what has ended, and at what has just begun to wait.

@@ -60,6 +60,7 @@ impl Daemon {
             Event::Accepted { task, .. } => *task,
             Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

@@ -24,6 +24,7 @@ use crate::mutant::{self, Mutant};
 use crate::picture;
 use crate::process;
 use crate::queue::{Live, Queues};
+use crate::removed;
 use crate::reserve;
 use crate::resource::Capacities;
 use crate::spec::Spec;
@@ -105,6 +106,7 @@ impl Daemon {
             checkpointing: false,
             upkeep: workers.upkeep,
             upkeep_day: None,
+            collecting: 0,
             quiet_at: now,
             gate: Gate::default(),
             postponed: Vec::new(),
@@ -237,6 +239,10 @@ impl Daemon {
             self.open_queue(&spec.queue)?;
         }
         let target = self.path_of(&spec.queue, task, &state);
+        // What was removed when it had ended is not drawn again, however far back the log is gone through.
+        if state.is_ended() && removed::look(&self.layout, task)?.is_some() {
+            return Ok(());
+        }
         if !places.is_empty() {
             let bytes = picture::task(&spec, &state);
             let layout = &self.layout;

@@ -38,6 +38,10 @@ impl Daemon {
                 return Err(conflict(format!("task {task} has not ended, it is {state}")));
             }
         };
+        if self.is_collecting() {
+            let refusal = conflict("what has ended is being removed just now".to_owned());
+            return Err(refusal.hint("ask again in a moment"));
+        }
         let (before, spec) = self.ended_task(task)?;
         let waits = before.attempts_over() == 0 && self.must_wait_again(&spec)?;
         let (state, effects) = task::transition(before.clone(), &task::Event::RetryAsked { waits });

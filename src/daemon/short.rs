@@ -95,6 +95,7 @@ impl Daemon {
                     | Event::Moved { .. }
                     | Event::Accepted { .. }
                     | Event::Marked { .. }
+                    | Event::Collected { .. }
                     | Event::DaemonStarted { .. }
                     | Event::DaemonStopped { .. }
                     | Event::Unknown => None,
@@ -141,6 +142,10 @@ impl Daemon {
 
     /// Whether it is a cancel of a task that is there: one that is not may still wait to be admitted.
     fn may_go_first(&self, asked: Option<&Asked>) -> bool {
+        // What makes room is what is waited for.
+        if matches!(asked, Some(Asked { command: Command::Gc(_), .. })) {
+            return true;
+        }
         let Some(Asked { command: Command::Cancel { target, .. }, .. }) = asked else { return false };
         !self.queues.find(target).is_empty()
     }
@@ -254,10 +259,10 @@ pub(super) fn unreadable(error: &StoreError) -> Refusal {
     Refusal::new(Kind::Unreadable, error.to_string()).for_now(error.shortage())
 }
 
-/// Whether a line must not wait for room: it ends a run, or helps to.
+/// Whether a line must not wait for room: it ends a run, or helps to, or tells that room was made.
 pub(super) fn is_owed(event: &Event) -> bool {
     let ends = |state: &State| state.is_ended() || matches!(state, State::Cancelling { .. });
-    matches!(event, Event::DaemonStopped { .. })
+    matches!(event, Event::DaemonStopped { .. } | Event::Collected { .. })
         || event.state().is_some_and(|(_, state)| ends(state))
         || matches!(event, Event::Moved { by: By::Run, .. })
         || is_cancel(event)
@@ -281,6 +286,7 @@ fn is_cancel(event: &Event) -> bool {
         Event::Submitted { .. }
         | Event::Marked { .. }
         | Event::Refused { .. }
+        | Event::Collected { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }
         | Event::Unknown => false,

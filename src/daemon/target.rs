@@ -4,6 +4,7 @@
 use crate::id::TaskId;
 use crate::layout::ENDED_FOLDERS;
 use crate::refusal::{Kind, Refusal};
+use crate::removed;
 use crate::scope::Scope;
 use crate::spec::Spec;
 use crate::store;
@@ -65,7 +66,9 @@ impl Daemon {
                 }
             }
         }
-        Ok(None)
+        // Whose it was is not known any more: only who sees all is told.
+        let is_gone = || removed::look(&self.layout, task).map_err(|error| unreadable(&error));
+        Ok((scope.is_whole() && is_gone()?.is_some()).then_some("removed"))
     }
 
     /// Why an agent cannot be spoken to: every driver that there is takes its prompt and nothing more.

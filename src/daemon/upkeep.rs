@@ -1,52 +1,174 @@
 //! Upkeep: what is done about what is over, in a thread of its own, so that it delays nothing.
 //!
-//! Once at the start, and then with each new day: sealed segments of the log that are older than a day are compressed.
+//! Once at the start, and then with each new day: sealed segments of the log that are older than a day are compressed, and what
+//! the queues do not keep any more is removed. And whenever a command `gc` asks for it; that is answered when it is done, so
+//! that the next daemon does it again if this one ends before.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock;
+use crate::event::{Event, Origin};
+use crate::gc;
 use crate::history;
 use crate::id::Name;
-use crate::layout::Layout;
+use crate::input::{Collected, Input};
+use crate::refusal::{Kind, Refusal};
+use crate::retention::{Asked, Tally};
+use crate::scope::Scope;
+use crate::spool::Spool;
+use crate::store::{self, StoreError};
+use crate::task::State;
 
 use super::Daemon;
+use super::batch::Decision;
 
 /// How long a segment stays as it is, for `grep` and for backups.
 const PLAIN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the thread is to do.
 pub(super) enum Job {
-    /// A day has begun.
-    Day,
+    /// A day has begun; `removes` what queues do not keep, if any says so.
+    Day { removes: bool },
+    /// A command asks for it.
+    Collect(Origin, Asked),
 }
 
 /// Does what it is given, until the daemon ends.
-pub(super) fn run(layout: &Layout, host: &Name, jobs: &Receiver<Job>, ending: &AtomicBool) {
+pub(super) fn run(
+    spool: &Spool,
+    host: &Name,
+    jobs: &Receiver<Job>,
+    inputs: &Sender<Input>,
+    ending: &AtomicBool,
+) {
     let goes_on = || !ending.load(Ordering::Relaxed);
     for job in jobs.iter().take_while(|_| goes_on()) {
-        match job {
-            Job::Day => compress(layout, host, &goes_on),
+        let (origin, asked) = match job {
+            Job::Day { removes } => {
+                compress(spool, host, &goes_on);
+                if !removes {
+                    continue;
+                }
+                (None, Asked::default())
+            }
+            Job::Collect(origin, asked) => (Some(origin), asked),
+        };
+        let result = collect(spool, &asked, &goes_on).map_err(|error| error.failure());
+        let collected = Input::Collected(Collected { origin, result });
+        // What was cut short is begun anew by the next daemon.
+        if !goes_on() || inputs.send(collected).is_err() {
+            return;
         }
     }
 }
 
-fn compress(layout: &Layout, host: &Name, goes_on: &dyn Fn() -> bool) {
+fn compress(spool: &Spool, host: &Name, goes_on: &dyn Fn() -> bool) {
     let day = clock::now().before(PLAIN_FOR).date().to_string();
-    if let Err(error) = history::compress_older(layout, host, &day, goes_on) {
+    if let Err(error) = history::compress_older(&spool.layout, host, &day, goes_on) {
         // Nothing is lost; the next day tries again.
         tracing::warn!("a segment of the log is not compressed: {error}");
     }
+}
+
+fn collect(
+    spool: &Spool,
+    asked: &Asked,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(Tally, Vec<PathBuf>), StoreError> {
+    gc::empty_trash(&spool.layout)?;
+    let plan = gc::plan(spool, asked, clock::now())?;
+    gc::remove(spool, plan, goes_on)
 }
 
 impl Daemon {
     /// Has the upkeep done that is due with each new day.
     pub(super) fn look_at_day(&mut self) {
         let today = clock::now().date();
-        if self.upkeep_day.as_ref() != Some(&today) && self.upkeep.try_send(Job::Day).is_ok() {
+        if self.upkeep_day.as_ref() == Some(&today) {
+            return;
+        }
+        let keeps_all =
+            |queue: &Name| self.queues.queue(queue).is_none_or(|queue| queue.settings.retention.is_none());
+        let removes = !self.queues.names().iter().all(keeps_all);
+        if self.has_upkeep_done(Job::Day { removes }) {
             self.upkeep_day = Some(today);
         }
+    }
+
+    /// Gives the thread a job, unless it has several, or something is being brought back that would be removed.
+    fn has_upkeep_done(&mut self, job: Job) -> bool {
+        let retried = |decision: &Decision| decision.before.as_ref().is_some_and(State::is_ended);
+        let removes = !matches!(job, Job::Day { removes: false });
+        if removes && (self.batch.iter().any(retried) || !self.undone.is_empty()) {
+            return false;
+        }
+        let done = self.upkeep.try_send(job).is_ok();
+        self.collecting += usize::from(done && removes);
+        done
+    }
+
+    /// Whether what has ended is being removed: nothing of it is brought back meanwhile.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.collecting > 0
+    }
+
+    /// Has done what a command asks for; it is answered then.
+    pub(super) fn have_collected(
+        &mut self,
+        origin: &Origin,
+        asked: Asked,
+        scope: &Scope,
+    ) -> Result<Option<Event>, Refusal> {
+        if !scope.is_whole() {
+            let refusal = Refusal::new(Kind::NotPermitted, "a gc is about the whole spool");
+            return Err(refusal.hint("leave out tenant and project"));
+        }
+        let unknown = asked.queue.as_ref().filter(|queue| self.queues.queue(queue).is_none());
+        if let Some(queue) = unknown {
+            let names = self.queues.names();
+            let known: Vec<&str> = names.iter().map(Name::as_str).collect();
+            return Err(Refusal::unknown(Kind::NotFound, "queue", queue.as_str(), &known).at("$.queue"));
+        }
+        if self.has_upkeep_done(Job::Collect(origin.clone(), asked)) {
+            return Ok(None);
+        }
+        let message = "several of these are being done, or a task is being retried";
+        Err(Refusal::new(Kind::Conflict, message).hint("ask again in a moment"))
+    }
+
+    /// Takes note of what was removed.
+    pub(super) fn collected(&mut self, Collected { origin: command, result }: Collected) {
+        self.collecting = self.collecting.saturating_sub(1);
+        let event = match (result, command) {
+            (Ok((mut removed, texts)), command) => {
+                for text in texts.iter().filter(|text| !self.needs_text(text)) {
+                    removed.bytes += store::bytes_of(text).unwrap_or_default();
+                    removed.texts += u64::from(store::removes(text));
+                }
+                if command.is_none() && removed.is_nothing() {
+                    return;
+                }
+                Event::Collected { removed, command }
+            }
+            (Err(failure), command) => {
+                tracing::error!("not all was removed that was to go: {}", failure.why);
+                let Some(command) = command else { return };
+                let command = Origin { key: None, ..command };
+                let refusal = Refusal::new(Kind::Unreadable, failure.why)
+                    .hint("what was removed until then stays so; the next gc goes on");
+                Event::Refused { command, refusal: refusal.clipped() }
+            }
+        };
+        self.batch.push(Decision { event, effects: vec![], before: None });
+    }
+
+    /// Whether a text is the spec of a live task: one that was submitted meanwhile may have found it there.
+    fn needs_text(&self, text: &Path) -> bool {
+        let mut specs = self.queues.tasks().map(|(_, live)| &live.spec);
+        specs.any(|spec| gc::text_of_spec(&self.layout, spec).as_deref() == Some(text))
     }
 }

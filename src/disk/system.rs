@@ -111,6 +111,7 @@ fn told(metadata: fs::Metadata) -> Metadata {
         uid: metadata.uid(),
         mode: metadata.mode(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
     }
 }
 

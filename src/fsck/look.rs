@@ -151,7 +151,10 @@ fn look_at(path: &str, there: &Path, place: Place, seen: &mut Seen) {
             seen.contents.insert(path.to_owned(), content.map_err(|error| error.to_string()));
             return;
         }
-        Place::Log { .. } | Place::Text { .. } | Place::InRun { file: InRun::Log, .. } => u64::MAX,
+        Place::Log { .. }
+        | Place::Text { .. }
+        | Place::Removed { .. }
+        | Place::InRun { file: InRun::Log, .. } => u64::MAX,
         Place::Receipt { .. }
         | Place::Refused { .. }
         | Place::Checkpoint

@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CHECKPOINT, CLAIMED, COMPRESSED_SUFFIX, DAEMON_RECORD, LOCAL, Layout, MENDED, RESERVE, TMP};
-use crate::id::TaskId;
+use super::{
+    CHECKPOINT, CLAIMED, COMPRESSED_SUFFIX, DAEMON_RECORD, LOCAL, Layout, MENDED, REMOVED, RESERVE, TMP,
+    TRASH,
+};
+use crate::id::{RunId, TaskId};
+use crate::time::Date;
 
 impl Layout {
     pub(crate) fn local(&self) -> PathBuf {
@@ -45,6 +49,24 @@ impl Layout {
 
     pub(crate) fn reserved(&self, number: u32) -> PathBuf {
         self.reserve().join(format!("{number:02}"))
+    }
+
+    /// Where runs wait for deletion that were removed with their tasks.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.local().join(TRASH)
+    }
+
+    pub(crate) fn trashed(&self, run: RunId) -> PathBuf {
+        self.trash().join(run.to_string())
+    }
+
+    pub(crate) fn removed(&self) -> PathBuf {
+        self.root.join(REMOVED)
+    }
+
+    /// What is left of the tasks of one day that were removed.
+    pub(crate) fn removed_of(&self, date: &Date) -> PathBuf {
+        self.removed().join(date.to_string())
     }
 
     pub(crate) fn daemon_record(&self) -> PathBuf {

@@ -3,9 +3,9 @@
 use super::{
     ACTIVE, AGENTS, CHECKPOINT, CLAIMED, COMMANDS, COMPRESSED_SUFFIX, DAEMON_RECORD, ENDED_FOLDERS, EVENTS,
     HELD, HOSTS, INBOX, KEEP, KEYS, LAUNCH_ERROR, LAUNCHES, LOCAL, MENDED, NOW, OUTPUT, OUTPUT_INDEX, PAUSED,
-    PROMPT, QUEUE, QUEUE_RECORD, READERS, READY, RECEIPTS, REFUSED, RESERVE, RUN_LOCK, RUN_LOG, RUN_RECORD,
-    RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX, SUPERVISOR_ERROR,
-    TEXTS, TMP, TURNS, WAITING, WAKE, names,
+    PROMPT, QUEUE, QUEUE_RECORD, READERS, READY, RECEIPTS, REFUSED, REMOVED, RESERVE, RUN_LOCK, RUN_LOG,
+    RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX,
+    SUPERVISOR_ERROR, TEXTS, TMP, TRASH, TURNS, WAITING, WAKE, names,
 };
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
@@ -66,6 +66,10 @@ pub(crate) enum Place {
     Reader {
         reader: Name,
     },
+    /// What is left of the tasks of a day that were removed.
+    Removed {
+        date: String,
+    },
     /// The folder of a run.
     Run {
         date: String,
@@ -111,7 +115,7 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         [SPOOL_RECORD] => Some(Place::File),
         [
             INBOX | RECEIPTS | REFUSED | QUEUE | RUNS | AGENTS | HOSTS | EVENTS | TEXTS | KEYS | READERS
-            | LOCAL,
+            | REMOVED | LOCAL,
         ] => Some(Place::Folder),
         [INBOX, ..] => Some(Place::Anything),
         [RECEIPTS | REFUSED | RUNS, date] => is_date(date).then_some(Place::Folder),
@@ -129,6 +133,7 @@ pub(crate) fn place_of(path: &str) -> Option<Place> {
         [READERS, name] => Some(Place::Reader { reader: name.strip_suffix(".json")?.parse().ok()? }),
         [KEYS, first] => is_hex(first, 2).then_some(Place::Folder),
         [KEYS, first, name] => key(first, name),
+        [REMOVED, date] => is_date(date).then(|| Place::Removed { date: date.to_owned() }),
         [LOCAL, ref rest @ ..] => in_local(rest),
         [..] => None,
     }
@@ -223,10 +228,10 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 fn in_local(rest: &[&str]) -> Option<Place> {
     match *rest {
-        [TMP | CLAIMED | RESERVE | MENDED] => Some(Place::Folder),
+        [TMP | CLAIMED | RESERVE | MENDED | TRASH] => Some(Place::Folder),
         [CHECKPOINT] => Some(Place::Checkpoint),
         [DAEMON_RECORD] => Some(Place::Daemon),
-        [MENDED, ..] => Some(Place::Anything),
+        [MENDED | TRASH, ..] => Some(Place::Anything),
         [TMP, name] => Some(Place::Aside { pid: names::parse_aside_name(name) }),
         [RESERVE, name] => names::is_reserved_name(name).then_some(Place::File),
         [CLAIMED, name] => {
@@ -362,6 +367,8 @@ mod tests {
             placed(layout.run(run).command(12, "note")),
             Place::InRun { run, file: InRun::Command(12) }
         );
+        assert_eq!(placed(layout.removed_of(&task.date())), Place::Removed { date: task.date().to_string() });
+        assert_eq!((placed(layout.trash()), placed(layout.trashed(run))), (Place::Folder, Place::Anything));
         assert_eq!(placed(layout.mended(task).join("queue")), Place::Anything);
         assert_eq!(placed(layout.reserved(31)), Place::File);
         assert_eq!(placed(layout.reserve()), Place::Folder);

@@ -9,6 +9,7 @@ use crate::defaults::Defaults;
 use crate::id::Name;
 use crate::json::{self, Shape};
 use crate::refusal::{Kind, Refusal};
+use crate::retention::{self, Retention};
 
 /// A queue's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,9 @@ pub(crate) struct Settings {
     /// What its tasks have that do not say otherwise.
     #[serde(skip_serializing_if = "Defaults::is_empty")]
     pub(crate) defaults: Defaults,
+    /// What of its ended tasks is kept; all of them when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention: Option<Retention>,
 }
 
 /// A part of a queue with a limit of its own.
@@ -32,11 +36,12 @@ pub(crate) struct Lane {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { slots: 2, lanes: BTreeMap::new(), defaults: Defaults::default() }
+        Settings { slots: 2, lanes: BTreeMap::new(), defaults: Defaults::default(), retention: None }
     }
 }
 
-const SHAPE: Shape = Shape(&[("slots", None), ("lanes", None), ("defaults", None)]);
+const SHAPE: Shape =
+    Shape(&[("slots", None), ("lanes", None), ("defaults", None), ("retention", Some(&retention::SHAPE))]);
 const LANE: Shape = Shape(&[("slots", None)]);
 
 /// Reads a queue's settings.
@@ -48,13 +53,13 @@ pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
             check_lane(lane, settings)?;
         }
     }
-    let Plain { slots, lanes, defaults } = json::typed(map)?;
+    let Plain { slots, lanes, defaults, retention } = json::typed(map)?;
     let defaults = Defaults::parse(defaults).map_err(|refusal| {
         let below = refusal.path.as_deref().and_then(|at| at.strip_prefix('$')).unwrap_or_default();
         let path = format!("$.defaults{below}");
         refusal.at(path)
     })?;
-    Ok(Settings { slots, lanes, defaults })
+    Ok(Settings { slots, lanes, defaults, retention })
 }
 
 /// The settings as a file has them.
@@ -64,12 +69,13 @@ struct Plain {
     slots: u32,
     lanes: BTreeMap<Name, Lane>,
     defaults: Map<String, Value>,
+    retention: Option<Retention>,
 }
 
 impl Default for Plain {
     fn default() -> Plain {
         let Settings { slots, lanes, .. } = Settings::default();
-        Plain { slots, lanes, defaults: Map::new() }
+        Plain { slots, lanes, defaults: Map::new(), retention: None }
     }
 }
 

@@ -123,6 +123,7 @@ impl Tree {
             uid: rustix::process::geteuid().as_raw(),
             mode: node.mode,
             modified: node.modified,
+            changed: node.modified,
         }
     }
 

@@ -193,10 +193,22 @@ fn is_retry(told: &Told, line: &Value) -> bool {
     waits && line["by"] == "command" && line["spec"].is_object() && told.state["outcome"] != "succeeded"
 }
 
+/// The tasks of which a line is left, and else nothing need be.
+fn removed(sandbox: &Sandbox) -> BTreeSet<String> {
+    let days = files_below(&sandbox.spool("removed")).into_iter();
+    let text: String = days.map(|day| std::fs::read_to_string(day).unwrap()).collect();
+    text.lines().map(|line| line[..36].to_owned()).collect()
+}
+
 /// Each task lies where the log says, once; nothing else lies there.
 fn check_tree(sandbox: &Sandbox, tasks: &BTreeMap<String, Told>, problems: &mut Vec<String>) {
-    let mut expected: BTreeSet<String> =
-        tasks.iter().map(|(task, told)| told.place(task, &date_of(task))).collect();
+    let removed = removed(sandbox);
+    let is_there = |place: &String| sandbox.spool("queue").join(place).exists();
+    let places = tasks.iter().map(|(task, told)| (task, told.place(task, &date_of(task))));
+    let mut expected: BTreeSet<String> = places
+        .filter(|(task, place)| !removed.contains(*task) || is_there(place))
+        .map(|(_, place)| place)
+        .collect();
     for queue in entries(&sandbox.spool("queue")) {
         let files = FOLDERS.iter().flat_map(|folder| files_below(&queue.join(folder)));
         for file in files.filter(|file| name_of(file) != ".keep") {
@@ -276,7 +288,8 @@ fn check_runs(sandbox: &Sandbox, tasks: &BTreeMap<String, Told>, problems: &mut 
             problems.push(format!("the log knows of no run {run}"));
         }
     }
-    for (task, told) in tasks.iter().filter(|(_, told)| told.is_ended()) {
+    let removed = removed(sandbox);
+    for (task, told) in tasks.iter().filter(|(task, told)| told.is_ended() && !removed.contains(*task)) {
         for attempt in 1..=told.attempts() {
             let dir = sandbox.run_dir(task, u32::try_from(attempt).unwrap());
             let lines = json_lines(&dir.join("events.jsonl"));

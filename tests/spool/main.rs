@@ -19,6 +19,7 @@ mod exhaustion;
 mod faults;
 mod follow;
 mod fsck;
+mod gc;
 mod hand;
 mod hostile;
 mod idle;

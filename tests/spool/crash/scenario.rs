@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 22] = [
+pub(super) const SCENARIOS: [Scenario; 23] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -166,6 +166,17 @@ pub(super) const SCENARIOS: [Scenario; 22] = [
         prepare: dropped_settings,
         arguments: drain,
         hard: &[("nightly/queue.json", 1), ("nightly/queue.json", 2), ("fdatasync", 2)],
+    },
+    Scenario {
+        name: "gc",
+        prepare: ended_and_collected,
+        arguments: drain,
+        hard: &[
+            ("-> spool/removed", 1),
+            ("-> spool/.local/trash", 1),
+            ("unlink spool/queue/default/done", 1),
+            ("unlink spool/texts", 1),
+        ],
     },
     Scenario {
         name: "checkpoint",
@@ -447,6 +458,18 @@ fn long_log() -> Sandbox {
         bytes += line.len();
     }
     sandbox.drop_by_mv("more.json", plain_job(&sandbox).to_string());
+    sandbox
+}
+
+/// A task that has ended, and whose spec is a text; all that has ended is to be removed.
+fn ended_and_collected() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let mut command = plain_job(&sandbox);
+    command["env"] = json!({"LONG": "x".repeat(40_000)});
+    admitted(&sandbox, "job", &command);
+    go_on(&sandbox);
+    sandbox.drain();
+    sandbox.drop_by_mv("gc.json", json!({"type": "gc", "keep": 0}).to_string());
     sandbox
 }
 

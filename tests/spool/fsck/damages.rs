@@ -236,6 +236,16 @@ fn of_compressed_segments() -> Vec<Damage> {
                 sandbox.sh("gzip -k $1; truncate -s -9 $1.gz", &logs(sandbox).0);
             },
         ),
+        stays("what is left of removed tasks is torn", &["removed_unreadable"], |sandbox, _| {
+            sandbox.sh("mkdir -p $1; echo torn > $1/2023-06-30", &sandbox.spool("removed"));
+        }),
+        permitted("a run that was being removed is left", |sandbox, story| {
+            let run = format!("{}.1", story.done);
+            sandbox.sh(
+                &format!("mkdir -p $1/{run}; touch $1/{run}/events.jsonl"),
+                &sandbox.spool(".local/trash"),
+            );
+        }),
         stays("a compressed segment is torn", &["unreadable"], |sandbox, _| {
             sandbox.sh("gzip $1; truncate -s -9 $1.gz", &logs(sandbox).0);
         }),
