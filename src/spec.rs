@@ -87,8 +87,7 @@ pub(crate) struct Spec {
     /// When it is tried again; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Retry>,
-    /// Whether it may be done again when nobody knows what an attempt has done: then it is; it is held when it may not, and
-    /// ends where nothing is said.
+    /// Whether it may be done again when nobody knows what an attempt has done: then it is, and else it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repeatable: Option<bool>,
     /// Ends the run as `timed_out` after so long; no limit when absent.
@@ -248,13 +247,7 @@ impl Spec {
 
     /// What comes after a run of the task that ended with `outcome`.
     pub(crate) fn after(&self, run: RunId, outcome: Outcome) -> After {
-        let unseen = matches!(outcome, Outcome::Interrupted | Outcome::Lost);
-        match self.repeatable {
-            None if unseen => After::End,
-            repeatable => {
-                self.retry.clone().unwrap_or_default().after(repeatable == Some(true), run, outcome)
-            }
-        }
+        self.retry.clone().unwrap_or_default().after(self.repeatable == Some(true), run, outcome)
     }
 
     /// Checks what the types do not say.

@@ -4,8 +4,9 @@
 
 use serde::Serialize;
 
-use crate::id::{Name, TaskId};
+use crate::id::{Name, RunId, TaskId};
 use crate::needs::Edge;
+use crate::outcome::Outcome;
 use crate::resource::{Lack, Mode, ResourceName, Thing};
 use crate::shortage::Shortage;
 use crate::time::Timestamp;
@@ -25,6 +26,8 @@ pub(crate) enum Reason {
     Short { of: Shortage, message: String },
     /// Somebody holds it.
     Held,
+    /// Since nobody knows what its last run has done.
+    Unseen { run: RunId, outcome: Outcome },
     /// Its time has not come; which that is, where its spec says it.
     Waiting {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +141,10 @@ impl Reason {
                 format!("{}: {message}; it goes on when there is room", of.words())
             }
             Reason::Held => "it is held; `gitspool release` it".to_owned(),
+            Reason::Unseen { run, outcome } => format!(
+                "run {run} {}, and nobody knows what it has done: `gitspool release` does it again, `gitspool cancel` ends it",
+                outcome.words()
+            ),
             Reason::Waiting { start_at } => {
                 let time = start_at.map(|at| format!(", {at}")).unwrap_or_default();
                 format!("it waits for its time{time}; `gitspool release` makes it ready at once")
@@ -238,6 +245,7 @@ mod tests {
     #[test]
     fn a_task_that_may_start_has_no_reason_and_else_all_are_told_at_once() {
         assert_eq!(reasons(vec![], &free()), []);
+        let unseen = Reason::Unseen { run: RunId { task: task(8), attempt: 1 }, outcome: Outcome::Lost };
         let task_reason = Reason::Task { edge: Edge::Needs, task: task(9), state: "active" };
         let around = Around {
             daemon: false,
@@ -250,14 +258,15 @@ mod tests {
             host_error: Some("torn".into()),
             ..free()
         };
-        let kinds: Vec<String> = reasons(vec![Reason::Held, task_reason.clone()], &around)
+        let kinds: Vec<String> = reasons(vec![Reason::Held, unseen.clone(), task_reason.clone()], &around)
             .iter()
             .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
-        let first = ["no_daemon", "short", "held", "task", "paused", "slots", "lane", "host_settings"];
+        let first =
+            ["no_daemon", "short", "held", "unseen", "task", "paused", "slots", "lane", "host_settings"];
         let rest = ["resource", "never", "reserved", "lock", "directory", "reserved", "behind"];
         assert_eq!(kinds, [&first[..], &rest].concat());
-        for reason in reasons(vec![Reason::Held, task_reason.clone()], &around) {
+        for reason in reasons(vec![Reason::Held, unseen.clone(), task_reason.clone()], &around) {
             assert!(reason.words().len() > 10 && !reason.words().contains('\n'), "{reason:?}");
         }
         let Some(Reason::Behind { count: 17, first }) = reasons(vec![], &around).pop() else {

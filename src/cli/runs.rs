@@ -9,6 +9,7 @@ use crate::id::{RunId, TaskId};
 use crate::jsonl;
 use crate::layout::Layout;
 use crate::lock;
+use crate::outcome::Outcome;
 use crate::record::{self, Record, Status};
 use crate::redact;
 use crate::store::{self, StoreError};
@@ -65,6 +66,13 @@ pub(super) fn last(layout: &Layout, task: TaskId) -> Result<Option<Record>, CliE
     }
 }
 
+/// The last run of a task that is held since nobody knows what that has done, and how it ended.
+pub(super) fn unseen(layout: &Layout, found: &Found) -> Result<Option<(RunId, Outcome)>, CliError> {
+    let record = if found.place == Place::Held { last(layout, found.task)? } else { None };
+    let ended = record.and_then(|record| Some((record.run, record.outcome?)));
+    Ok(ended.filter(|(_, outcome)| matches!(outcome, Outcome::Interrupted | Outcome::Lost)))
+}
+
 /// The word for where a task stands: the folder's, or for one that ended its outcome.
 pub(super) fn state_word(found: &Found, last: Option<&Record>) -> &'static str {
     let Place::Ended(folder) = found.place else { return found.place.word() };
@@ -116,7 +124,6 @@ pub(super) fn all(layout: &Layout) -> Result<impl Iterator<Item = RunId>, StoreE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Outcome;
 
     const LOG: &str = r#"{"seq":1,"at":"2026-11-20T15:04:05.123456Z","type":"run.started","run":"01890a5d-ac96-774b-bcce-b302099a8057.1","host":"here","pid":1,"boot":"b","token_sha256":"t"}
 {"seq":2,"at":"2026-11-20T15:04:06.123456Z","type":"run.ended","outcome":"timed_out","evidence":{}}

@@ -94,7 +94,7 @@ pub(crate) struct TaskArguments {
     /// How long to wait before the second attempt, and twice as long before each further one; 1 when absent
     #[arg(long, value_name = "SECONDS", requires = "retries", value_parser = seconds, allow_negative_numbers = true)]
     backoff: Option<u64>,
-    /// Do it again when a run was interrupted or lost: it may be done twice
+    /// Do it again when a run was interrupted or lost: it may be done twice. Without this it is held then
     #[arg(long)]
     repeatable: bool,
     /// The place that the work is about; the current folder when absent

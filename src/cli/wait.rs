@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Wait until tasks have ended, or until something has happened in their runs
 ///
 /// Exit codes: 0 when each task has succeeded, or has what was waited for; 1 when one has ended otherwise or without it, was
-/// refused, or the time is over; 2 an error. Of several the highest. A task that cannot end, since no daemon runs, is
+/// refused, is held since nobody knows what its run has done, or the time is over; 2 an error. Of several the highest. A task that cannot end, since no daemon runs, is
 /// waited for nevertheless. On a terminal it is shown meanwhile how far they are.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -203,7 +203,8 @@ impl Wait<'_> {
     /// Prints what came of a task that needs no more waiting; tells whether that is as wished.
     fn settle(&mut self, waited: &mut Waited) -> Result<Option<bool>, CliError> {
         let Waited { found, spec, search } = waited;
-        let is_ended = found.place.is_ended();
+        // One that is held until somebody decides what is to come after a run that nobody saw end may never end.
+        let is_ended = found.place.is_ended() || runs::unseen(self.layout, found)?.is_some();
         if let Some(condition) = &self.condition {
             if let Some(met) = search.look(self.layout, condition, spec, &mut self.hints, is_ended)? {
                 self.tell_met(found, &met)?;
@@ -229,7 +230,15 @@ impl Wait<'_> {
     /// Prints how a task ended; gives the word for it.
     fn tell_end(&mut self, found: &Found) -> Result<&'static str, CliError> {
         let last = runs::last(self.layout, found.task)?;
-        let word = runs::state_word(found, last.as_ref());
+        let unseen = runs::unseen(self.layout, found)?.map(|(_, outcome)| outcome.word());
+        if unseen.is_some() {
+            let held = format!(
+                "gitspool: task {0} is held, since nobody knows what its run has done: `gitspool release {0}` does it again",
+                found.task
+            );
+            self.progress.pause(|| talk(&held));
+        }
+        let word = unseen.unwrap_or_else(|| runs::state_word(found, last.as_ref()));
         let run = last.map(|record| record.run);
         let object = json!({"task": found.task, "run": run, "outcome": word});
         self.progress.count(word);

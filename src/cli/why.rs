@@ -32,7 +32,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     let spec = find::spec(&found)?.unwrap_or_default();
     let unmet = || needs::unmet(&layout, &spec);
     let rests = match &found.place {
-        Place::Held => [vec![Reason::Held], unmet()?].concat(),
+        Place::Held => {
+            let unseen = runs::unseen(&layout, &found)?;
+            let unseen = unseen.map(|(run, outcome)| Reason::Unseen { run, outcome });
+            [vec![Reason::Held], unseen.into_iter().collect(), unmet()?].concat()
+        }
         Place::Waiting => waits_for(&layout, &found, &spec, unmet()?),
         Place::Ready(_) => vec![],
         Place::Active(_) => {

@@ -121,7 +121,7 @@ impl Daemon {
             Next::End => None,
             Next::Again { .. } => Some(format!("attempt {} {}", run.attempt, outcome.words())),
             Next::Hold => Some(format!(
-                "attempt {} {}: release it if it may be done again",
+                "attempt {} {}, and nobody knows what it has done: release it to do it again, or cancel it",
                 run.attempt,
                 outcome.words()
             )),

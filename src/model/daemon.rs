@@ -373,6 +373,7 @@ impl Protocol {
 
     fn file_away(&self, world: &mut World, at: usize, task: usize) {
         let outcome = world.disk.runs[task].outcome().unwrap_or(Outcome::Lost);
+        // The model's task has one attempt, and nobody releases it: that it would be held after a lost run is its end here.
         let ended = task::Event::RunEnded { attempt: ATTEMPT, outcome, next: task::Next::End };
         self.decide(world, at, task, &ended, None);
     }

@@ -179,11 +179,13 @@ impl<'a> Found<'a> {
     }
 
     fn outcome(&self, task: &str) -> String {
-        self.state(task).map(|state| text(&state["outcome"])).unwrap_or_default()
+        let outcome = || self.state(task).map(|state| text(&state["outcome"])).unwrap_or_default();
+        self.sandbox.unseen(task).unwrap_or_else(outcome)
     }
 
     fn has_ended(&self, task: &str) -> bool {
-        self.state(task).is_some_and(|state| state["is"] == "ended")
+        let has_ended = self.state(task).is_some_and(|state| state["is"] == "ended");
+        has_ended || self.sandbox.unseen(task).is_some()
     }
 
     fn run_outcome(&self, run: &str) -> String {
@@ -339,11 +341,9 @@ impl Round {
         wrong.extend(self.wrong_executions());
         tally.cuts += 1;
         tally.promises += self.promises.len() as u64;
-        tally.interrupted += Found::in_spool(&self.sandbox)
-            .tasks
-            .values()
-            .filter(|lines| lines.last().is_some_and(|line| line["state"]["outcome"] == "interrupted"))
-            .count() as u64;
+        let found = Found::in_spool(&self.sandbox);
+        tally.interrupted +=
+            found.tasks.keys().filter(|task| found.outcome(task) == "interrupted").count() as u64;
         wrong.into_iter().map(|what| format!("after {} ms: {what}", micros / 1000)).collect()
     }
 

@@ -107,7 +107,7 @@ fn a_killed_supervisor_takes_its_processes_along_and_its_run_is_lost() {
     signal(supervisor_of(&sandbox, &task), Signal::KILL);
     assert_eq!(sandbox.outcome(&task), "lost");
     assert_eq!(of_run(&sandbox), Vec::<u32>::new());
-    sandbox.wait_in("failed", &task);
+    sandbox.wait_in("held", &task);
     check(&mut sandbox);
 }
 

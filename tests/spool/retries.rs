@@ -121,7 +121,17 @@ fn a_lost_run_is_repeated_when_that_may_be_and_held_when_it_may_not() {
     assert_eq!(sandbox.outcome(&once), "succeeded");
     let ends = sandbox.submit("ends", &json!({"shell": "sleep 600"}));
     kill_supervisor(&sandbox, &ends, 1);
-    assert_eq!(sandbox.outcome(&ends), "lost", "nothing was said of it");
+    sandbox.wait_in("held", &ends);
+    let why = sandbox.gitspool(&["why", "--json", &ends]).output().unwrap();
+    let why: Value = serde_json::from_slice(&why.stdout).unwrap();
+    assert_eq!(
+        (&why["reasons"][1]["kind"], &why["reasons"][1]["outcome"]),
+        (&"unseen".into(), &"lost".into())
+    );
+    let waited = sandbox.gitspool(&["wait", &ends]).output().unwrap();
+    let said = String::from_utf8_lossy(&waited.stdout).into_owned();
+    assert!(waited.status.code() == Some(1) && said.contains("lost"), "{said}");
+    assert_eq!(sandbox.cancel("cancel.json", &ends)["state"]["outcome"], "cancelled", "and never failed");
     check(&mut sandbox);
 }
 

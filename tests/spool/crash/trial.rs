@@ -306,7 +306,8 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
         let (begun, ended) = runs[runs.len() - 1];
         // What is tried again has failed, and not begun again.
         let earlier = runs[..runs.len() - 1].iter().all(|(begun, ended)| *begun <= 1 && *ended == 0);
-        let outcome = last["state"]["outcome"].as_str().unwrap_or("none");
+        let unseen = sandbox.unseen(task);
+        let outcome = unseen.as_deref().or(last["state"]["outcome"].as_str()).unwrap_or("none");
         let why = last["evidence"]["message"].as_str().unwrap_or_default();
         // For a shortage no run is given up that could begin later.
         let says_why = !why.is_empty() && (!fault.is_shortage() || !why.contains("could not begin"));
