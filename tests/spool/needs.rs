@@ -311,23 +311,21 @@ fn a_need_of_which_nobody_knows_any_more_how_it_ended_holds_who_waits_for_it() {
 #[test]
 fn a_thousand_that_wait_for_one_and_a_chain_of_a_thousand_are_blocked_at_once() {
     let mut sandbox = Sandbox::new();
-    sandbox.start();
-    let first = sandbox.submit("first", &json!({"shell": "true", "held": true}));
     let id = |kind: u32, number: u32| format!("01890a5d-ac96-774b-bcce-{kind:04}{number:08}");
-    let drop = |kind: u32, number: u32, need: &str| {
-        let command = json!({"id": id(kind, number), "shell": "true", "needs": [need]});
-        sandbox.drop_by_mv(&format!("{kind}-{number}.json"), command.to_string());
+    let first = id(0, 0);
+    let drop = |kind: u32, number: u32, mut command: Value| {
+        command["id"] = id(kind, number).into();
+        command["shell"] = "true".into();
+        // Of the same time, files are taken in the order of their names.
+        sandbox.drop_by_mv(&format!("{kind}-{number:04}.json"), command.to_string());
     };
+    drop(0, 0, json!({"held": true}));
     for number in 0..1_000 {
-        drop(1, number, &first);
-        // Files are taken in the order of their times, which may be the same for some.
-        if number == 0 {
-            drop(2, number, &first);
-        } else {
-            sandbox.wait_until("the one before", || sandbox.log_has(&id(2, number - 1)));
-            drop(2, number, &id(2, number - 1));
-        }
+        drop(1, number, json!({"needs": [first]}));
+        let before = if number == 0 { first.clone() } else { id(2, number - 1) };
+        drop(2, number, json!({"needs": [before]}));
     }
+    sandbox.start();
     sandbox.wait_until("all", || sandbox.log_has(&id(1, 999)) && sandbox.log_has(&id(2, 999)));
     sandbox.cancel("cancel.json", &first);
     assert_eq!(sandbox.outcome(&id(2, 999)), "blocked");
