@@ -42,12 +42,15 @@ impl Receipt {
         let origin = line.event.origin()?.clone();
         let (task, note, repeats, refusal) = match &line.event {
             Event::Submitted { task, note, .. } => (Some(*task), note.clone(), None, None),
-            Event::Moved { task, .. } => (Some(*task), None, None, None),
+            Event::Moved { task, .. } | Event::Edited { task, .. } => (Some(*task), None, None, None),
             Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
             Event::Marked { mark, .. } => (None, Some(mark.words()), None, None),
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
             Event::Collected { removed, .. } => (None, Some(removed.words()), None, None),
-            Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => return None,
+            Event::EditRefused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => return None,
         };
         let receipt = Receipt {
             command: origin.name.clone(),

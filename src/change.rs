@@ -48,8 +48,11 @@ impl Changes {
         let before = self.tasks.remove(&task);
         let (state, spec) = before.map_or((None, None), |change| (change.state, change.spec));
         let state = line.event.state().map(|(_, state)| state.clone()).or(state);
-        let spec =
-            if let Some(SpecText::Here(spec)) = line.event.spec() { Some(Arc::clone(spec)) } else { spec };
+        let spec = match line.event.spec() {
+            Some(SpecText::Here(spec)) => Some(Arc::clone(spec)),
+            Some(SpecText::Elsewhere { .. }) => None,
+            None => spec,
+        };
         self.tasks.insert(task, Change { version: line.seq, at: Some(line.at), task, state, spec });
     }
 

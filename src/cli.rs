@@ -11,6 +11,7 @@ mod changes;
 mod commands;
 mod daemon;
 mod doctor;
+mod edit;
 mod events;
 mod fsck;
 mod gc;
@@ -23,6 +24,7 @@ mod note;
 mod queue;
 mod release;
 mod rerank;
+mod rerun;
 mod retry;
 mod run;
 mod say;
@@ -142,6 +144,8 @@ enum Verb {
     Hold(hold::Arguments),
     Release(release::Arguments),
     Rerank(rerank::Arguments),
+    Edit(edit::Arguments),
+    Rerun(rerun::Arguments),
     Retry(retry::Arguments),
     Say(say::Arguments),
     Note(note::Arguments),
@@ -260,6 +264,8 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Hold(arguments) => hold::run(context, &arguments),
         Verb::Release(arguments) => release::run(context, &arguments),
         Verb::Rerank(arguments) => rerank::run(context, &arguments),
+        Verb::Edit(arguments) => edit::run(context, &arguments),
+        Verb::Rerun(arguments) => rerun::run(context, &arguments),
         Verb::Retry(arguments) => retry::run(context, &arguments),
         Verb::Say(arguments) => say::run(context, &arguments),
         Verb::Note(arguments) => note::run(context, arguments),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::defaults::Said;
+use crate::edit::{self, Edit};
 use crate::id::{NAME_RULE, Name, Rank, TaskId};
 use crate::json::{self, Shape};
 use crate::key::Key;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
         target: String,
         rank: Rank,
     },
+    /// Gives a task that has not started another spec.
+    Edit(Box<Edit>),
     /// Changes the settings of a queue.
     Set {
         queue: Name,
@@ -132,12 +135,13 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 13] = [
+pub(crate) const TYPES: [&str; 14] = [
     "submit",
     "cancel",
     "hold",
     "release",
     "rerank",
+    "edit",
     "retry",
     "set",
     "steer",
@@ -164,6 +168,7 @@ impl Command {
             Command::Hold { .. } => "hold",
             Command::Release { .. } => "release",
             Command::Rerank { .. } => "rerank",
+            Command::Edit(_) => "edit",
             Command::Set { .. } => "set",
             Command::Retry { .. } => "retry",
             Command::Say { how, .. } => how.kind(),
@@ -287,6 +292,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "hold" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Hold { target }),
         "release" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Release { target }),
         "rerank" => of_shape(map, &RERANK).map(|Reranked { target, rank }| Command::Rerank { target, rank }),
+        "edit" => edit::parse(map).map(|edit| Command::Edit(Box::new(edit))),
         "set" => parse_set(map),
         "retry" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Retry { target }),
         "steer" => parse_say(map, Say::Steer),
@@ -326,11 +332,7 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
     let said = Said::of(&map);
     let beside = ["id", "rank", "held"].into_iter().filter_map(|key| map.remove_entry(key)).collect();
     let Beside { id, rank, held } = json::typed(beside)?;
-    let spec: Spec = json::typed(map).map_err(|refusal: Refusal| match refusal.path.as_deref() {
-        Some("$.run") => refusal.hint("write {\"run\": [\"make\", \"test\"]}, or {\"shell\": \"make test\"}"),
-        _ => refusal,
-    })?;
-    spec.check()?;
+    let spec = spec::of(map)?;
     Ok(Command::Submit(Box::new(Submit { id, rank, held, spec, said })))
 }
 
@@ -384,7 +386,10 @@ fn parse_mark_read(map: Map<String, Value>) -> Result<Command, Refusal> {
     }
 }
 
-fn of_shape<T: serde::de::DeserializeOwned>(map: Map<String, Value>, shape: &Shape) -> Result<T, Refusal> {
+pub(crate) fn of_shape<T: serde::de::DeserializeOwned>(
+    map: Map<String, Value>,
+    shape: &Shape,
+) -> Result<T, Refusal> {
     json::check_keys(&map, shape, "$")?;
     json::typed(map)
 }

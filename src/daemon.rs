@@ -9,12 +9,15 @@ mod batch;
 mod checkpoint;
 mod dispatch;
 mod edges;
+mod edits;
 mod hand;
 mod mark;
 mod perform;
+mod put_back;
 mod repeat;
 mod restart;
 mod retry;
+mod said;
 mod settings;
 mod short;
 mod supervise;
@@ -54,9 +57,10 @@ use crate::time::{Date, Moment, Timestamp};
 use crate::watch::Watch;
 
 use batch::Decision;
+use edits::Edits;
 use short::Postponed;
 pub(crate) use trouble::DaemonError;
-pub(crate) use who::{DaemonRecord, Short, daemon_record};
+pub(crate) use who::{DaemonRecord, RefusedEdit, Short, daemon_record};
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
@@ -126,6 +130,8 @@ struct Daemon {
     touched: BTreeSet<PathBuf>,
     /// The same of the checkpoint that is being written.
     in_checkpoint: BTreeSet<PathBuf>,
+    /// What is known of the files that users edit.
+    edits: Edits,
     /// Tasks for which something that their state owes could not be done, and the state in which their files lie.
     undone: HashMap<TaskId, Option<State>>,
     /// What could not be made durable: the daemon ends with the next commit.
@@ -372,7 +378,7 @@ impl Daemon {
 
     /// Whether the tree shows all that the log says. A checkpoint says so, and the next start believes it.
     fn all_is_done(&self) -> bool {
-        self.undone.is_empty() && self.unanswered.is_empty()
+        self.undone.is_empty() && self.unanswered.is_empty() && self.edits.owed.is_empty()
     }
 
     fn is_unanswered(&self, claim: TaskId) -> bool {

@@ -48,6 +48,11 @@ impl Said {
         Said(said.map(|(key, value)| (key.clone(), inner(value))).collect())
     }
 
+    /// The keys that a spec has.
+    pub(crate) fn all(spec: &Spec) -> Said {
+        serde_json::to_value(spec).ok().as_ref().and_then(Value::as_object).map(Said::of).unwrap_or_default()
+    }
+
     fn says(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }

@@ -14,15 +14,15 @@ use rustix::fs::OFlags;
 
 #[cfg(test)]
 pub(crate) use either::{
-    File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open,
-    punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system,
-    try_lock, try_lock_shared,
+    File, allocate, exchange, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo,
+    metadata, open, punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified,
+    sync_file_system, try_lock, try_lock_shared,
 };
 #[cfg(not(test))]
 pub(crate) use system::{
-    File, allocate, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo, metadata, open,
-    punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified, sync_file_system,
-    try_lock, try_lock_shared,
+    File, allocate, exchange, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo,
+    metadata, open, punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified,
+    sync_file_system, try_lock, try_lock_shared,
 };
 
 /// How a file is opened.
@@ -84,7 +84,7 @@ pub(crate) struct Metadata {
     pub(crate) mode: u32,
     /// When its content changed last: seconds since 1970, and nanoseconds.
     pub(crate) modified: (i64, i64),
-    /// When anything of it changed last, its name too.
+    /// When anything about it changed last, by the system's own word: nobody can set it.
     pub(crate) changed: (i64, i64),
 }
 

@@ -50,6 +50,26 @@ pub(crate) enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         spec: Option<SpecText>,
     },
+    /// A task's spec is another from here on.
+    #[serde(rename = "task.edited")]
+    Edited {
+        task: TaskId,
+        state: State,
+        spec: SpecText,
+        by: By,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        command: Option<Origin>,
+    },
+    /// What a user made of a task's file cannot be its spec, or comes too late: it lies among what was refused.
+    #[serde(rename = "edit.refused")]
+    EditRefused {
+        task: TaskId,
+        /// Names the refused file, once and for all.
+        claim: TaskId,
+        /// The name that it had.
+        name: String,
+        refusal: Refusal,
+    },
     /// A command was carried out that changed no task's state, or was passed on to a run.
     #[serde(rename = "command.accepted")]
     Accepted {
@@ -93,7 +113,7 @@ pub(crate) enum Event {
 pub(crate) enum By {
     /// A command file.
     Command,
-    /// A person who moved or removed the task's file.
+    /// A person who moved, edited or removed the task's file.
     Hand,
     /// The daemon: a slot was free.
     Daemon,
@@ -135,17 +155,23 @@ impl Event {
             | Event::Accepted { command, .. }
             | Event::Marked { command, .. }
             | Event::Refused { command, .. } => Some(command),
-            Event::Moved { command, .. } | Event::Collected { command, .. } => command.as_ref(),
-            Event::DaemonStarted { .. } | Event::DaemonStopped { .. } | Event::Unknown => None,
+            Event::Moved { command, .. }
+            | Event::Edited { command, .. }
+            | Event::Collected { command, .. } => command.as_ref(),
+            Event::EditRefused { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => None,
         }
     }
 
-    /// The spec that stands in this line, or that it names.
+    /// The spec that a task has from this line on, if it tells one.
     pub(crate) fn spec(&self) -> Option<&SpecText> {
         match self {
-            Event::Submitted { spec, .. } => Some(spec),
+            Event::Submitted { spec, .. } | Event::Edited { spec, .. } => Some(spec),
             Event::Moved { spec, .. } => spec.as_ref(),
-            Event::Accepted { .. }
+            Event::EditRefused { .. }
+            | Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }
@@ -158,9 +184,12 @@ impl Event {
     /// The task that is another behind this line, for whoever reads: its state is, or something was said in its run.
     pub(crate) fn changed(&self) -> Option<TaskId> {
         match self {
-            Event::Submitted { task, .. } | Event::Moved { task, .. } => Some(*task),
+            Event::Submitted { task, .. } | Event::Moved { task, .. } | Event::Edited { task, .. } => {
+                Some(*task)
+            }
             Event::Accepted { kind, task, repeats: None, .. } if command::is_for_runs(kind) => *task,
-            Event::Accepted { .. }
+            Event::EditRefused { .. }
+            | Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }
@@ -173,8 +202,11 @@ impl Event {
     /// The task whose state this line tells, and the state.
     pub(crate) fn state(&self) -> Option<(TaskId, &State)> {
         match self {
-            Event::Submitted { task, state, .. } | Event::Moved { task, state, .. } => Some((*task, state)),
+            Event::Submitted { task, state, .. }
+            | Event::Moved { task, state, .. }
+            | Event::Edited { task, state, .. } => Some((*task, state)),
             Event::Accepted { .. }
+            | Event::EditRefused { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::command::{self, Asked, Command, Submit};
 use crate::defaults::Said;
+use crate::edit::{Change, Edit};
 use crate::event::{Event, Origin};
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::jsonl::{self, LINE_BYTES_MAX, Line};
@@ -95,6 +96,14 @@ fn print(command: &Command) -> Value {
             value["type"] = kind.into();
             value["queue"] = queue.as_str().into();
             value
+        }
+        Command::Edit(edit) => {
+            let Edit { target, change, was_sha256 } = edit.as_ref();
+            let (spec, set) = match change {
+                Change::Spec(spec) => (serde_json::to_value(spec).ok(), None),
+                Change::Set(set) => (None, Some(set)),
+            };
+            json!({"type": kind, "target": target, "spec": spec, "set": set, "was_sha256": was_sha256})
         }
         Command::Say { target, text, .. } => json!({"type": kind, "target": target, "text": text}),
         Command::MarkRead(mark) => json!({

@@ -5,6 +5,7 @@
 //! has been quiet for a while, and refused then. One file never delays another: nothing here waits for a file.
 
 mod claimed;
+mod edited;
 mod gate;
 mod trust;
 
@@ -29,7 +30,9 @@ use crate::store;
 use crate::time::Moment;
 
 pub(crate) use claimed::{claimed_files, is_taken, receipt_name};
+pub(crate) use edited::{Edited, Found, Stamp};
 pub(crate) use gate::Gate;
+use trust::Shape;
 
 /// How often the inbox is looked through without a hint.
 const RESCAN_EVERY: Duration = Duration::from_secs(30);
@@ -53,16 +56,6 @@ pub(crate) struct Inbox {
     unready: HashMap<PathBuf, Unready>,
     /// Files taken and not yet passed on: from an earlier daemon, or still being written when they were taken.
     claimed: Vec<Origin>,
-}
-
-/// What changes about a file when somebody writes to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    links: u64,
-    modified: (i64, i64),
 }
 
 /// A file that is not ready.

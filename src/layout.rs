@@ -83,6 +83,7 @@ const NAMES: &[&str] = &[
     HOST_RECORD,
     WORK,
     TRASH,
+    EDITS,
     LOCKS,
 ];
 
@@ -142,6 +143,7 @@ const KEEP: &str = ".keep";
 const HOST_RECORD: &str = "host.json";
 const WORK: &str = "work";
 const TRASH: &str = "trash";
+const EDITS: &str = "edits";
 const LOCKS: &str = "locks";
 
 /// The folder of a spool that is found from below it, as git finds `.git`.

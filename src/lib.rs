@@ -20,6 +20,7 @@ mod spec;
 mod scope;
 mod defaults;
 mod command;
+mod edit;
 mod agent;
 mod prompt;
 mod assignment;

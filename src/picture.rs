@@ -23,6 +23,12 @@ pub(crate) fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
     bytes
 }
 
+/// Whether these bytes are what a power cut leaves of a picture that was not synced: a part of it from its begin, with
+/// zeros where it did not come to the disk.
+pub(crate) fn is_torn(bytes: &[u8], picture: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(at, byte)| *byte == 0 || picture.get(at) == Some(byte))
+}
+
 /// What stands in the file of a task: its spec. Of one that has ended without success also how that was, which a retry
 /// goes by.
 pub(crate) fn task(spec: &Spec, state: &State) -> Vec<u8> {

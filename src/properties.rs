@@ -152,6 +152,13 @@ fn event() -> impl Strategy<Value = Event> {
             spec: None,
         },
     );
+    let edited = (task(), state(), spec(), option::of(origin())).prop_map(|(task, state, spec, command)| {
+        Event::Edited { task, state, spec: SpecText::Here(Arc::new(spec)), by: By::Hand, command }
+    });
+    let put_away = (task(), task(), name(), text()).prop_map(|(task, claim, name, message)| {
+        let refusal = Refusal::new(Kind::Conflict, message).clipped();
+        Event::EditRefused { task, claim, name: name.as_str().to_owned(), refusal }
+    });
     let refused = (origin(), text(), option::of(text()), option::of(text())).prop_map(
         |(command, message, path, hint)| Event::Refused {
             command,
@@ -163,7 +170,7 @@ fn event() -> impl Strategy<Value = Event> {
         version: "0".to_owned(),
         repaired,
     });
-    prop_oneof![submitted, moved, refused, started]
+    prop_oneof![submitted, moved, edited, put_away, refused, started]
 }
 
 /// Events of a run's log.

@@ -17,6 +17,9 @@ use crate::store::{self, StoreError};
 /// Answers the command that a line is about: the receipt, and what becomes of the file. Returns the files that must be
 /// synced before the answer may be forgotten.
 pub(crate) fn answer(layout: &Layout, line: &Line<Event>) -> Result<Vec<PathBuf>, StoreError> {
+    if let Event::EditRefused { claim, name, refusal, .. } = &line.event {
+        return reason_again(layout, &Origin::new(*claim, name.clone()), refusal);
+    }
     let Some((origin, mut receipt)) = Receipt::of(line) else { return Ok(Vec::new()) };
     let claimed = layout.claim(origin.claim, &origin.name);
     let mut drawn = Vec::new();
@@ -34,7 +37,7 @@ pub(crate) fn answer(layout: &Layout, line: &Line<Event>) -> Result<Vec<PathBuf>
 
 /// Moves a refused file out of the way, with the reason beside it; returns where it lies. A name that is taken, or that
 /// another file's reason would have, gets the claim before it.
-fn refuse(
+pub(crate) fn refuse(
     layout: &Layout,
     origin: &Origin,
     claimed: &Path,
@@ -69,6 +72,23 @@ fn refuse(
         drawn.push(path.clone());
     }
     Ok(path)
+}
+
+/// Draws the reason of a refused edit again where a power cut has torn it. The text itself is put away by whoever found it.
+fn reason_again(layout: &Layout, origin: &Origin, refusal: &Refusal) -> Result<Vec<PathBuf>, StoreError> {
+    let date = origin.claim.date();
+    let names = [format!("{}.{}", origin.claim, origin.name), origin.name.clone()];
+    let is_there = |name: &&String| {
+        store::exists(&layout.refused_file(&date, name)) || store::exists(&layout.refused_why(&date, name))
+    };
+    let Some(name) = names.iter().find(is_there) else { return Ok(Vec::new()) };
+    let why = layout.refused_why(&date, name);
+    let reason = store::read_if_there(&why)?;
+    let reason: Option<Refusal> = reason.and_then(|reason| serde_json::from_slice(&reason).ok());
+    if reason.is_none() {
+        store::draw(layout, &why, &spool::pretty(refusal))?;
+    }
+    Ok(vec![why])
 }
 
 /// Writes a receipt under its command's name; an earlier one of that name is kept beside it. Safe to repeat. Returns the

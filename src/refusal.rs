@@ -64,6 +64,12 @@ impl Refusal {
         Refusal { path: Some(path.into()), ..self }
     }
 
+    /// The same of a value that stands at `place` in another.
+    pub(crate) fn below(self, place: &str) -> Refusal {
+        let path = self.path.as_deref().unwrap_or("$");
+        Refusal { path: Some(format!("{place}{}", path.strip_prefix('$').unwrap_or(path))), ..self }
+    }
+
     pub(crate) fn for_now(self, shortage: Option<Shortage>) -> Refusal {
         Refusal { for_now: shortage, ..self }
     }

@@ -1,11 +1,13 @@
 //! What a task is: the spec that a submit command carries, immutable once its task is active.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Name, RunId};
+use crate::id::{Name, RunId, TaskId};
 use crate::json::Shape;
 use crate::needs::{OnFailedNeed, Target};
 use crate::outcome::Outcome;
@@ -14,6 +16,8 @@ use crate::resource::{self, Mode, ResourceName};
 use crate::retry::{After, Retry};
 use crate::time::Timestamp;
 use crate::workspace;
+
+pub(crate) use read::{of, parse};
 
 /// A task's spec, as it stands in its file and in the log. Absent keys take the defaults named here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,9 @@ pub(crate) struct Spec {
     /// The locks that it has while it runs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) locks: BTreeMap<ResourceName, Mode>,
+    /// The task that this one does once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rerun_of: Option<TaskId>,
     /// The task waits until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start_at: Option<Timestamp>,
@@ -151,6 +158,7 @@ impl Default for Spec {
             env: BTreeMap::new(),
             resources: BTreeMap::new(),
             locks: BTreeMap::new(),
+            rerun_of: None,
             start_at: None,
             delay_seconds: None,
             needs: Vec::new(),
@@ -207,6 +215,7 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("env", None),
     ("resources", None),
     ("locks", None),
+    ("rerun_of", None),
     ("start_at", None),
     ("delay_seconds", None),
     ("needs", None),
@@ -401,6 +410,7 @@ mod tests {
             env: [("A".into(), "b".into())].into(),
             resources: [("gpu".parse().unwrap(), 1)].into(),
             locks: [("db".parse().unwrap(), Mode::Shared)].into(),
+            rerun_of: "01890a5d-ac96-774b-bcce-b302099a8057".parse().ok(),
             start_at: Some(Timestamp::from_micros(0)),
             delay_seconds: Some(0),
             needs: vec![Target::Word("a".into())],

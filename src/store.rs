@@ -4,6 +4,7 @@
 //! never shows a torn file to a reader while the machine is up: for pictures that a log can draw again.
 
 mod failure;
+mod over;
 mod shared;
 
 use std::io::{self, Read, Write};
@@ -22,6 +23,7 @@ use crate::time::Timestamp;
 pub(crate) use crate::disk::File;
 
 pub(crate) use failure::{StoreError, at, shortage};
+pub(crate) use over::draw_over;
 pub(crate) use shared::{bytes_in, identity_of, open_append_at_once, open_shared, punch_hole, read_part};
 
 /// How much room there is on the file system of `path`; `None` when it does not tell.
@@ -113,16 +115,12 @@ pub(crate) fn bytes_of(path: &Path) -> Option<u64> {
 
 /// When the content of what lies at `path` changed last; `None` when there is nothing.
 pub(crate) fn modified_at(path: &Path) -> Option<Timestamp> {
-    disk::link_metadata(path).ok().map(|meta| timestamp(meta.modified))
+    disk::link_metadata(path).ok().map(|meta| Timestamp::of_file(meta.modified))
 }
 
 /// When anything of what lies at `path` changed last, its name too.
 pub(crate) fn changed_at(path: &Path) -> Option<Timestamp> {
-    disk::link_metadata(path).ok().map(|meta| timestamp(meta.changed))
-}
-
-fn timestamp((seconds, nanoseconds): (i64, i64)) -> Timestamp {
-    Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000))
+    disk::link_metadata(path).ok().map(|meta| Timestamp::of_file(meta.changed))
 }
 
 /// Removes a file; tells whether it was us who did.

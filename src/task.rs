@@ -90,6 +90,8 @@ pub(crate) enum Event {
         then: OnFailedNeed,
     },
     RankAsked(Rank),
+    /// It is to wait for another time, or for none.
+    TimeAsked(Option<Timestamp>),
     Started {
         host: Name,
         assigned: Assigned,
@@ -139,25 +141,14 @@ pub(crate) fn transition(state: State, event: &Event) -> (State, Vec<Effect>) {
 
 fn next(state: State, event: &Event) -> State {
     match state {
-        State::Held { rank, attempts, until, needs } => match event {
-            Event::ReleaseAsked if needs || until.is_some() => {
-                State::Waiting { rank, attempts, until, needs }
-            }
-            Event::ReleaseAsked => State::Ready { rank, attempts },
-            Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until, needs },
-            Event::CancelAsked => cancelled(rank, attempts),
-            // Whatever becomes of what it waits for: that is looked at when it is released.
-            Event::NeedsMet | Event::NeedFailed { .. } => state,
-            Event::HoldAsked
-            | Event::Due
-            | Event::Started { .. }
-            | Event::RetryAsked { .. }
-            | Event::RunEnded { .. } => state,
-        },
+        State::Held { .. } => next_of_held(state, event),
         State::Waiting { .. } => next_of_waiting(state, event),
         State::Ready { rank, attempts } => match event {
             Event::HoldAsked => State::Held { rank, attempts, until: None, needs: false },
             Event::RankAsked(rank) => State::Ready { rank: *rank, attempts },
+            Event::TimeAsked(Some(until)) => {
+                State::Waiting { rank, attempts, until: Some(*until), needs: false }
+            }
             Event::Started { host, assigned } => {
                 let (host, assigned) = (host.clone(), assigned.clone());
                 State::Active { attempt: attempts + 1, host, rank, assigned }
@@ -165,6 +156,7 @@ fn next(state: State, event: &Event) -> State {
             Event::CancelAsked => cancelled(rank, attempts),
             Event::ReleaseAsked
             | Event::Due
+            | Event::TimeAsked(None)
             | Event::NeedsMet
             | Event::NeedFailed { .. }
             | Event::RetryAsked { .. }
@@ -188,6 +180,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::RetryAsked { .. }
+            | Event::TimeAsked(_)
             | Event::Started { .. } => state,
         },
         State::Cancelling { attempt, rank, .. } => match event {
@@ -204,9 +197,29 @@ fn next(state: State, event: &Event) -> State {
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::RetryAsked { .. }
+            | Event::TimeAsked(_)
             | Event::Started { .. } => state,
         },
         State::Ended { .. } => next_of_ended(state, event),
+    }
+}
+
+/// The same of a task that is held.
+fn next_of_held(state: State, event: &Event) -> State {
+    let State::Held { rank, attempts, until, needs } = state else { return state };
+    match event {
+        Event::ReleaseAsked if needs || until.is_some() => State::Waiting { rank, attempts, until, needs },
+        Event::ReleaseAsked => State::Ready { rank, attempts },
+        Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until, needs },
+        Event::TimeAsked(until) => State::Held { rank, attempts, until: *until, needs },
+        Event::CancelAsked => cancelled(rank, attempts),
+        // Whatever becomes of what it waits for: that is looked at when it is released.
+        Event::NeedsMet | Event::NeedFailed { .. } => state,
+        Event::HoldAsked
+        | Event::Due
+        | Event::Started { .. }
+        | Event::RetryAsked { .. }
+        | Event::RunEnded { .. } => state,
     }
 }
 
@@ -227,6 +240,8 @@ fn next_of_waiting(state: State, event: &Event) -> State {
             None => State::Held { rank, attempts, until, needs: false },
         },
         Event::RankAsked(rank) => State::Waiting { rank: *rank, attempts, until, needs },
+        Event::TimeAsked(None) if !needs => State::Ready { rank, attempts },
+        Event::TimeAsked(until) => State::Waiting { rank, attempts, until: *until, needs },
         Event::CancelAsked => cancelled(rank, attempts),
         Event::Due
         | Event::NeedsMet
@@ -252,6 +267,7 @@ fn next_of_ended(state: State, event: &Event) -> State {
         | Event::NeedsMet
         | Event::NeedFailed { .. }
         | Event::RankAsked(_)
+        | Event::TimeAsked(_)
         | Event::CancelAsked
         | Event::Started { .. }
         | Event::RunEnded { .. } => state,
@@ -385,6 +401,8 @@ mod tests {
             Event::ReleaseAsked,
             Event::Due,
             Event::RankAsked(Rank::try_from(10).unwrap()),
+            Event::TimeAsked(None),
+            Event::TimeAsked(Some(Timestamp::from_micros(2))),
             Event::Started { host: host(), assigned: units() },
             Event::CancelAsked,
             Event::NeedsMet,

@@ -19,6 +19,11 @@ impl Timestamp {
         Timestamp(micros_since_epoch)
     }
 
+    /// From seconds since the epoch and nanoseconds, as files have them.
+    pub(crate) fn of_file((seconds, nanoseconds): (i64, i64)) -> Timestamp {
+        Timestamp(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000))
+    }
+
     /// Whole seconds since the epoch, as git writes time.
     pub(crate) fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)

@@ -35,6 +35,8 @@ pub(crate) enum Reason {
     },
     /// Another task has not ended as it wants it to: how that stands.
     Task { edge: Edge, task: TaskId, state: &'static str },
+    /// Its file cannot be its spec, or not yet: somebody edits it, or it is put back in a moment.
+    Unsettled { file: String, problem: String },
     /// Its queue is paused.
     Paused { queue: Name },
     /// As many run as may.
@@ -66,6 +68,8 @@ pub(crate) enum Reason {
 pub(crate) struct Around {
     pub(crate) daemon: bool,
     pub(crate) short: Option<(Shortage, String)>,
+    /// The task's file, if that is none, and why.
+    pub(crate) unsettled: Option<(String, String)>,
     pub(crate) queue: Name,
     pub(crate) paused: bool,
     pub(crate) slots: Result<u32, String>,
@@ -91,6 +95,8 @@ pub(crate) fn reasons(rests: Vec<Reason>, around: &Around) -> Vec<Reason> {
     let short = around.short.clone();
     reasons.extend(short.map(|(of, message)| Reason::Short { of, message }));
     reasons.extend(rests);
+    let unsettled = around.unsettled.clone();
+    reasons.extend(unsettled.map(|(file, problem)| Reason::Unsettled { file, problem }));
     reasons.extend(around.paused.then(|| Reason::Paused { queue: queue() }));
     match &around.slots {
         Ok(0) => reasons.push(Reason::NoSlots { queue: queue() }),
@@ -156,6 +162,7 @@ impl Reason {
                     format!("it starts only if task {task} ends without success, and that is {state}")
                 }
             },
+            Reason::Unsettled { file, problem } => format!("its file {file} is being edited: {problem}"),
             Reason::Paused { queue } => format!("queue {queue} is paused; remove its file PAUSED"),
             Reason::Slots { queue, slots, taken_by } => {
                 format!("all {slots} slots of queue {queue} are taken, by {}", ids(taken_by))
@@ -215,6 +222,7 @@ mod tests {
         Around {
             daemon: true,
             short: None,
+            unsettled: None,
             queue: "default".parse().unwrap(),
             paused: false,
             slots: Ok(2),
@@ -250,6 +258,7 @@ mod tests {
         let around = Around {
             daemon: false,
             short: Some((Shortage::Space, "full".into())),
+            unsettled: Some(("f".into(), "no".into())),
             paused: true,
             active: vec![task(1), task(2)],
             before: (3..20).map(task).collect(),
@@ -262,8 +271,18 @@ mod tests {
             .iter()
             .map(|reason| serde_json::to_value(reason).unwrap()["kind"].as_str().unwrap().to_owned())
             .collect();
-        let first =
-            ["no_daemon", "short", "held", "unseen", "task", "paused", "slots", "lane", "host_settings"];
+        let first = [
+            "no_daemon",
+            "short",
+            "held",
+            "unseen",
+            "task",
+            "unsettled",
+            "paused",
+            "slots",
+            "lane",
+            "host_settings",
+        ];
         let rest = ["resource", "never", "reserved", "lock", "directory", "reserved", "behind"];
         assert_eq!(kinds, [&first[..], &rest].concat());
         for reason in reasons(vec![Reason::Held, unseen.clone(), task_reason.clone()], &around) {

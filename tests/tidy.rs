@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 41] = [
+const DECIDING: [&str; 42] = [
     "id",
     "time",
     "digest",
@@ -27,6 +27,7 @@ const DECIDING: [&str; 41] = [
     "scope",
     "defaults",
     "command",
+    "edit",
     "agent",
     "prompt",
     "assignment",
@@ -105,7 +106,7 @@ const DOORS: [(&str, &str); 8] = [
     ("src/git.rs", "runs git"),
     ("src/launch.rs", "starts the launch stage, which becomes the agent"),
     ("src/lock.rs", "tries for a moment to get a lock"),
-    ("src/process/system.rs", "starts our own program"),
+    ("src/process/system.rs", "starts our own program, and the user's editor"),
     ("src/supervisor/places.rs", "starts the workspace stage"),
 ];
 

@@ -18,12 +18,29 @@ type Refused<'a> = BTreeMap<(String, String), Vec<&'a Line<Event>>>;
 
 fn refused_by_name(history: &History) -> Refused<'_> {
     let mut refused = Refused::new();
-    for (_, line) in history.answers.values() {
-        if let Event::Refused { command, .. } = &line.event {
-            refused.entry((command.claim.date().to_string(), command.name.clone())).or_default().push(line);
+    for line in history.answers.values().map(|(_, line)| line).chain(&history.refused_edits) {
+        if let Some((claim, name, _)) = refusal_of(&line.event) {
+            refused.entry((claim.date().to_string(), name.to_owned())).or_default().push(line);
         }
     }
     refused
+}
+
+/// What a line refuses: the claim, the name of the file, and why.
+fn refusal_of(event: &Event) -> Option<(TaskId, &str, &Refusal)> {
+    match event {
+        Event::Refused { command, refusal } => Some((command.claim, &command.name, refusal)),
+        Event::EditRefused { claim, name, refusal, .. } => Some((*claim, name, refusal)),
+        Event::Submitted { .. }
+        | Event::Moved { .. }
+        | Event::Edited { .. }
+        | Event::Accepted { .. }
+        | Event::Marked { .. }
+        | Event::Collected { .. }
+        | Event::DaemonStarted { .. }
+        | Event::DaemonStopped { .. }
+        | Event::Unknown => None,
+    }
 }
 
 impl Audit<'_> {
@@ -203,7 +220,7 @@ impl Audit<'_> {
                 |name: &str| refused.get(&(date.to_owned(), name.to_owned())).cloned().unwrap_or_default();
             let with_claim = parse_claim_name(name).map(|(claim, rest)| {
                 let is_its =
-                    |line: &&Line<Event>| line.event.origin().is_some_and(|origin| origin.claim == claim);
+                    |line: &&Line<Event>| refusal_of(&line.event).is_some_and(|(of, ..)| of == claim);
                 named(rest).into_iter().filter(is_its).collect()
             });
             [named(name), with_claim.unwrap_or_default()].concat()
@@ -222,8 +239,8 @@ impl Audit<'_> {
         let Some(bytes) = self.content(path) else { return };
         let reason = serde_json::from_slice::<Refusal>(bytes);
         // Where a name was refused more than once on a day, the first has it, and the others have their claims before it.
-        let owed = |line: &&Line<Event>| match (&line.event, &reason) {
-            (Event::Refused { refusal, .. }, Ok(reason)) => refusal == reason,
+        let owed = |line: &&Line<Event>| match (refusal_of(&line.event), &reason) {
+            (Some((.., refusal)), Ok(reason)) => refusal == reason,
             (_, _) => false,
         };
         if lines.iter().any(owed) {
@@ -233,10 +250,8 @@ impl Audit<'_> {
             Ok(_) => (Kind::WhyDiffers, "it is not what the log says"),
             Err(_) => (Kind::WhyUnreadable, "it cannot be read"),
         };
-        let mend = match (&lines[..], lines.first().map(|line| &line.event)) {
-            ([_], Some(Event::Refused { refusal, .. })) => {
-                self.when_stopped(Mend::Draw(crate::picture::pretty(refusal)))
-            }
+        let mend = match (&lines[..], lines.first().and_then(|line| refusal_of(&line.event))) {
+            ([_], Some((.., refusal))) => self.when_stopped(Mend::Draw(crate::picture::pretty(refusal))),
             ([..], _) => by_hand("several files of this name were refused; see their receipts"),
         };
         self.find(kind, path, what, mend);

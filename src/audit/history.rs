@@ -22,6 +22,8 @@ pub(super) struct History {
     pub(super) tasks: BTreeMap<TaskId, Told>,
     /// The line that answers a claim, with the host whose log it is in.
     pub(super) answers: BTreeMap<TaskId, (Name, Line<Event>)>,
+    /// The lines that refuse edits by hand.
+    pub(super) refused_edits: Vec<Line<Event>>,
     /// The texts that lines name, and whether a live task needs it.
     pub(super) texts: BTreeMap<String, bool>,
     /// Whether the logs are there from their first lines on, and all can be read.
@@ -43,6 +45,8 @@ pub(super) struct Told {
     pub(super) text: Option<String>,
     /// The line that told its state last.
     pub(super) last_seq: u64,
+    /// The attempt behind which it was edited last: those up to it had another spec.
+    pub(super) edited_after: u32,
     /// Whether it ended with a run; else it was cancelled while none lived.
     pub(super) by_run: bool,
 }
@@ -60,6 +64,8 @@ impl History {
             Event::Marked { .. }
             | Event::Submitted { .. }
             | Event::Moved { .. }
+            | Event::Edited { .. }
+            | Event::EditRefused { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }
@@ -155,6 +161,9 @@ impl Audit<'_> {
                 };
             }
         }
+        if matches!(line.event, Event::EditRefused { .. }) {
+            return history.refused_edits.push(line);
+        }
         if let Some(claim) = line.event.origin().map(|origin| origin.claim) {
             if let Some((_, earlier)) = history.answers.get(&claim) {
                 let what = format!("lines {} and {} both answer claim {claim}", earlier.seq, line.seq);
@@ -198,6 +207,7 @@ impl Audit<'_> {
                 spec_seq: seq,
                 text,
                 last_seq: seq,
+                edited_after: 0,
                 by_run: false,
             };
             history.tasks.insert(task, told);
@@ -213,13 +223,11 @@ impl Audit<'_> {
         };
         let starts = told.state.live_attempt().is_none() && state.live_attempt().is_some();
         let expected = attempts(&told.state) + u32::from(starts);
-        let retried = line.event.spec();
-        if let Some(spec) = retried {
-            (told.spec, told.text) = self.spec_of(spec);
-            told.spec_seq = seq;
-        }
+        let edited = matches!(line.event, Event::Edited { .. });
+        let given = line.event.spec().map(|spec| self.spec_of(spec));
         // Nothing but a retry moves what has ended.
-        let lives_again = retried.is_some() && waits_or_is_ready(state) && tells_end(&told.state);
+        let retried = given.is_some() && !edited;
+        let lives_again = retried && waits_or_is_ready(state) && tells_end(&told.state);
         if told.state.is_ended() && !lives_again {
             return self.find(
                 Kind::MovedAfterEnd,
@@ -233,7 +241,21 @@ impl Audit<'_> {
                 format!("line {seq}: task {task} has attempt {} instead of {expected}", attempts(state));
             self.find(Kind::AttemptRepeated, path, what, copy());
         }
-        told.by_run = told.state.live_attempt().is_some();
+        if let Some(attempt) = told.state.live_attempt().filter(|_| edited) {
+            let what = format!("line {seq}: attempt {attempt} of task {task} was going on");
+            self.find(Kind::EditedWhileActive, path, what, copy());
+        }
+        if edited {
+            told.edited_after = attempts(&told.state);
+        }
+        if let Some((spec, text)) = given {
+            // The line that named the earlier one names it still.
+            history.texts.extend(told.text.take().map(|text| (text, false)));
+            (told.spec, told.text, told.spec_seq) = (spec, text, seq);
+        }
+        if !edited {
+            told.by_run = told.state.live_attempt().is_some();
+        }
         told.state = state.clone();
         told.last_seq = seq;
     }

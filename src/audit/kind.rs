@@ -45,6 +45,7 @@ kinds! {
         MovedAfterEnd
         AttemptRepeated
         GivenTwice
+        EditedWhileActive
         AnsweredTwice
         TextMissing
         TextDiffers

@@ -78,17 +78,18 @@ impl Audit<'_> {
         let owed = self.is_owed(&told.host, told.last_seq);
         let in_place = found.iter().any(|copy| copy.path == belongs);
         let others: Vec<&Copy> = found.iter().filter(|copy| copy.path != belongs).collect();
+        // A user's edit that the daemon adopts, the next one if none runs.
+        let edited = waits(&told.state) && !owed && !self.seen.daemon;
         if in_place {
-            self.check_spec(&belongs, spec, &told.state);
+            self.check_spec(&belongs, spec, &told.state, edited);
             for copy in &others {
                 let mend = self.unless_daemon(Mend::Remove);
                 self.find(Kind::TaskTwice, &copy.path, format!("task {task} lies in {belongs} too"), mend);
             }
             return;
         }
-        // A user's move that the daemon adopts, the next one if none runs.
-        let adopted = waits(&told.state) && !owed && !self.seen.daemon;
-        let by_hand_there = others.iter().any(|copy| adopted && copy.is_by_hand(spec));
+        // And so a user's move.
+        let by_hand_there = others.iter().any(|copy| edited && copy.is_by_hand(spec));
         match &others[..] {
             // Where its whole folder is gone it was not removed to cancel it.
             [] if owed || (waits(&told.state) && !self.has_folder(&belongs)) => {
@@ -100,7 +101,7 @@ impl Audit<'_> {
                 self.find(Kind::TaskMissing, belongs, format!("task {task} belongs here"), Mend::Daemon);
             }
             [] => {}
-            [copy] if by_hand_there => self.check_spec(&copy.path, spec, &told.state),
+            [copy] if by_hand_there => self.check_spec(&copy.path, spec, &told.state, edited),
             [copy] => {
                 let what = format!("task {task} belongs into {belongs}");
                 let elsewhere = waits(&told.state) && !copy.is_by_hand(spec) && !owed;
@@ -123,7 +124,9 @@ impl Audit<'_> {
         }
     }
 
-    fn check_spec(&mut self, path: &str, spec: &Spec, state: &State) {
+    /// Compares a file with the spec in the log. One that is `edited` may say something else, and one of a task that rests is
+    /// the daemon's to look at, when somebody has it open no longer.
+    fn check_spec(&mut self, path: &str, spec: &Spec, state: &State, edited: bool) {
         let picture = picture::task(spec, state);
         let Some(bytes) = self.content(path).filter(|bytes| *bytes != picture) else { return };
         let (kind, what) = match serde_json::from_slice::<Spec>(bytes) {
@@ -133,12 +136,14 @@ impl Audit<'_> {
             }
             // Written by another version, or by a user's editor.
             Ok(there) if there == *spec => return,
-            Ok(_) => {
-                (Kind::TaskDiffers, "it is not what was submitted, and what was submitted is carried out")
-            }
+            Ok(_) if edited => return,
+            Ok(_) => (Kind::TaskDiffers, "it is not what the log says, and what the log says is carried out"),
             Err(_) => (Kind::TaskUnreadable, "it cannot be read"),
         };
-        let mend = self.when_stopped(Mend::Draw(picture));
+        let mend = match waits(state) && self.seen.daemon {
+            true => Mend::Daemon,
+            false => self.when_stopped(Mend::Draw(picture)),
+        };
         self.find(kind, path, what, mend);
     }
 

@@ -41,6 +41,10 @@ impl Place {
         }
     }
 
+    pub(super) fn has_started(&self) -> bool {
+        matches!(self, Place::Active(_) | Place::Ended(_))
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         matches!(self, Place::Ended(_))
     }
@@ -184,9 +188,14 @@ fn is_named(found: &Found, text: &str) -> Result<bool, CliError> {
     Ok(spec(found)?.and_then(|spec| spec.name).is_some_and(|name| name.as_str() == text))
 }
 
+/// What no task's file is longer than.
+pub(super) const TASK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// What a task's file says; `None` when it is gone, or cannot be read as a spec.
 pub(super) fn spec(found: &Found) -> Result<Option<Spec>, StoreError> {
-    Ok(store::read_if_there(&found.path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    // Whoever edits it may have put anything there for a while.
+    let bytes = store::read_if_small(&found.path, TASK_BYTES_MAX).ok().flatten();
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// The queues, by name.

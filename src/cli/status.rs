@@ -9,7 +9,8 @@ use super::host::Host;
 use super::{Answer, CliError, Context, print, print_json, shown};
 use crate::clock;
 use crate::command;
-use crate::daemon::{self, DaemonRecord, Short};
+use crate::daemon::{self, DaemonRecord, RefusedEdit, Short};
+use crate::escape;
 use crate::id::Name;
 use crate::layout::{self, Layout};
 use crate::lock;
@@ -97,6 +98,11 @@ impl Status {
         self.record.as_ref().filter(|_| self.runs)?.short.as_ref()
     }
 
+    /// The edits that were refused, as the daemon tells them that runs.
+    fn refused_edits(&self) -> &[RefusedEdit] {
+        self.record.as_ref().filter(|_| self.runs).map_or(&[], |record| &record.refused_edits)
+    }
+
     fn is_well(&self) -> bool {
         let queues_are = self.queues.iter().all(|queue| queue.error.is_none());
         self.runs
@@ -128,6 +134,7 @@ impl Status {
             "queues": queues,
             "inbox": self.inbox,
             "refused_today": self.refused_today,
+            "refused_edits": self.refused_edits(),
             "strays": self.strays,
             "host": self.host.value(),
         })
@@ -156,12 +163,18 @@ impl Status {
                 self.missing(short)
             ));
         }
+        for RefusedEdit { task, file, refusal, .. } in self.refused_edits() {
+            let what = escape::line(&refusal.to_string());
+            out.push_str(&format!(
+                "edit     of {task} refused: {what}\n         what was written lies in {file}\n"
+            ));
+        }
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
         out.push_str(&tables(&self.queues));
         out.push_str(&self.host.text());
         if !self.strays.is_empty() {
             out.push_str("\nnot ours, move them away:\n");
-            self.strays.iter().for_each(|stray| out.push_str(&format!("  {}\n", crate::escape::line(stray))));
+            self.strays.iter().for_each(|stray| out.push_str(&format!("  {}\n", escape::line(stray))));
         }
         out
     }

@@ -1,5 +1,7 @@
 //! `gitspool why`
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::find::{self, Found, Place};
@@ -9,7 +11,7 @@ use crate::clock;
 use crate::daemon;
 use crate::layout::Layout;
 use crate::lock;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 use crate::spool::Spool;
 use crate::store;
 use crate::why::{Around, Reason, reasons};
@@ -122,6 +124,7 @@ fn look_around(spool: &Spool, found: &Found, spec: &Spec) -> Result<Around, CliE
     Ok(Around {
         daemon,
         short: record.and_then(|record| record.short).map(|short| (short.of, short.message)),
+        unsettled: problem_of(&found.path).map(|problem| (found.path.display().to_string(), problem)),
         queue: found.queue.clone(),
         paused: store::exists(&layout.paused(&found.queue)),
         slots: settings.map(|settings| settings.slots),
@@ -131,4 +134,13 @@ fn look_around(spool: &Spool, found: &Found, spec: &Spec) -> Result<Around, CliE
         lacks: host.lacks(layout, &live, found, spec)?,
         host_error: host.error.filter(|_| wants_units),
     })
+}
+
+/// Why a file cannot be a task's spec; nothing when it is gone, since the task has moved meanwhile.
+fn problem_of(path: &Path) -> Option<String> {
+    match store::read_if_small(path, find::TASK_BYTES_MAX) {
+        Ok(None) => None,
+        Ok(Some(bytes)) => spec::parse(&bytes).err().map(|refusal| refusal.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
 }

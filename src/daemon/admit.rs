@@ -85,6 +85,7 @@ impl Daemon {
             Command::Rerank { target, rank } => {
                 self.move_task(origin, (kind, &target, scope), &task::Event::RankAsked(rank), None)
             }
+            Command::Edit(edit) => self.edit(origin, *edit, scope),
             Command::Retry { target } => self.retry(origin, &target, scope),
             Command::Set { queue, changes } => self.set(origin, &queue, &changes, scope).map(Some),
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
@@ -143,7 +144,7 @@ impl Daemon {
     }
 
     /// Fixes where a task works, so that it is the same for every attempt and can be read in its file.
-    fn fix_place(&self, spec: &mut Spec, said: &Said) -> Result<(), Refusal> {
+    pub(super) fn fix_place(&self, spec: &mut Spec, said: &Said) -> Result<(), Refusal> {
         if spec.workspace.kind == Some(Kind::None) {
             return Ok(());
         }
@@ -180,7 +181,7 @@ impl Daemon {
     }
 
     /// The spec of a task that is live or has ended; the cost does not depend on how many there were.
-    fn known_spec(&self, task: TaskId) -> Result<Option<Arc<Spec>>, Refusal> {
+    pub(super) fn known_spec(&self, task: TaskId) -> Result<Option<Arc<Spec>>, Refusal> {
         // One that ends in this batch has no file in its new place yet.
         if let Some(known) = self.queues.task(task).or_else(|| self.ended.get(&task)) {
             return Ok(Some(Arc::clone(&known.spec)));
@@ -216,7 +217,7 @@ impl Daemon {
         Err(refusal.hint(format!("{hint} (mkdir {} makes it)", self.layout.queue(queue).display())))
     }
 
-    fn check_agent(&self, spec: &Spec) -> Result<(), Refusal> {
+    pub(super) fn check_agent(&self, spec: &Spec) -> Result<(), Refusal> {
         if spec.prompt.is_none() {
             return Ok(());
         }

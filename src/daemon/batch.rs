@@ -73,6 +73,7 @@ impl Daemon {
                 }
                 Err(error) => return self.stop_admission(error.to_string()),
             };
+            self.edits.replaced.clear();
             for (decision, line) in batch.iter().zip(&lines) {
                 self.carry_out(decision, line);
             }
@@ -87,9 +88,7 @@ impl Daemon {
             for (task, _) in
                 lines.iter().filter_map(|line| line.event.state()).filter(|(_, state)| state.is_ended())
             {
-                if !self.undone.contains_key(&task) {
-                    self.ended.remove(&task);
-                }
+                self.forget_ended(task);
             }
             self.quiet_at = clock::monotonic() + QUIET;
             if self.checkpoint_is_due(LINES_BEFORE_CHECKPOINT) {
@@ -118,7 +117,12 @@ impl Daemon {
 
     /// Does what a durable line asks for. What fails is told and done again by the next start, which owes the same.
     fn carry_out(&mut self, decision: &Decision, line: &Line<Event>) {
+        self.put_back(&line.event);
         if let Some((task, state)) = line.event.state() {
+            let rests = state.live_attempt().is_none() && !state.is_ended();
+            if !rests || matches!(line.event, Event::Edited { .. }) {
+                self.record.forget_refused(&self.layout, task);
+            }
             for effect in &decision.effects {
                 self.perform(task, state, decision.before.as_ref(), *effect);
             }

@@ -1,6 +1,7 @@
 //! What starts: waiting tasks become ready at their times, ready ones start while slots are free.
 //!
-//! Nothing is moved here whose file does not lie where it should: a user has just moved it, and the next look finds out.
+//! Nothing is moved here whose file does not lie where it should, or says something else: a user has just moved or edited
+//! it, and the next look finds out.
 
 use std::collections::HashSet;
 
@@ -27,7 +28,7 @@ impl Daemon {
         }
         let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
         for task in due {
-            if new.contains(&task) || self.is_in_place(task) {
+            if new.contains(&task) || self.is_settled(task) {
                 self.decide(task, &task::Event::Due, Told::by(By::Daemon));
             } else {
                 self.look_soon();
@@ -46,7 +47,7 @@ impl Daemon {
         }
         let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
         for (task, assigned) in picked {
-            if new.contains(&task) || self.is_in_place(task) {
+            if new.contains(&task) || self.is_settled(task) {
                 let event = task::Event::Started { host: self.host.clone(), assigned };
                 self.decide(task, &event, Told::by(By::Daemon));
             } else {

@@ -1,7 +1,9 @@
-//! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`.
+//! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. What they
+//! write into the files of tasks, `edits` takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::clock;
 use crate::event::By;
@@ -11,9 +13,13 @@ use crate::queue;
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
+use crate::time::Moment;
 
 use super::batch::Told;
 use super::{Daemon, DaemonError, RESCAN_EVERY};
+
+/// The least time between two looks for a file that somebody saves.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Where a task's file lies, as far as a user may put it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +54,11 @@ impl Daemon {
         spool::make_queue(&self.layout, queue, &self.host, &self.settings_of(queue))
     }
 
+    /// How long a file must have been quiet.
+    fn settle(&self) -> Duration {
+        Duration::from_millis(self.spool.settings.settle_ms)
+    }
+
     fn watched_of(&self, queue: &Name) -> [PathBuf; 4] {
         let layout = &self.layout;
         [layout.queue(queue), layout.ready(queue), layout.waiting(queue), layout.held(queue)]
@@ -76,7 +87,10 @@ impl Daemon {
         self.look_at_day();
         let end = clock::monotonic();
         self.looked_for = begin.until(end);
-        self.look_at = end + RESCAN_EVERY;
+        let unsettled = self.edits.files.look_at();
+        self.edits.missing.retain(|task, _| self.queues.task(*task).is_some());
+        let saved = self.edits.missing.values().map(|since| (*since + self.settle()).max(end + SOON)).min();
+        self.look_at = unsettled.into_iter().chain(saved).fold(end + RESCAN_EVERY, Moment::min);
         Ok(())
     }
 
@@ -123,11 +137,19 @@ impl Daemon {
             return self.draw_again(queue);
         }
         let mut found = self.found(queue)?;
+        let mut beside = None;
         for (task, place) in self.expected(queue) {
-            match found.remove(&task) {
+            let places = found.remove(&task);
+            if places.is_some() {
+                self.edits.missing.remove(&task);
+            }
+            match places {
+                // What is written there is looked at when there is room for a line about it.
+                Some(_) if self.is_short() => {}
                 // Where it is seen in two places it may have been moved while they were listed.
                 Some(places) if places.contains(&place) && (places.len() == 1 || self.is_in_place(task)) => {
-                    self.remove_copies(queue, task, Some(place), &places)
+                    self.look_at_file(task, &self.path_at(queue, task, place));
+                    self.look_at_copies(queue, task, Some(place), &places);
                 }
                 Some(mut places) => {
                     places.remove(&place);
@@ -135,7 +157,8 @@ impl Daemon {
                 }
                 None if self.undone.contains_key(&task)
                     || self.is_in_place(task)
-                    || self.is_brought_back(queue, task, place)? => {}
+                    || self.is_brought_back(queue, task, place)?
+                    || self.is_being_saved(queue, task, &mut beside)? => {}
                 None => {
                     let told = Told { reason: Some("its file was removed".to_owned()), ..Told::by(By::Hand) };
                     self.decide(task, &task::Event::CancelAsked, told);
@@ -145,7 +168,7 @@ impl Daemon {
         // What was started or ended while its file was being moved lies here a second time.
         for (task, places) in found {
             if self.lies_elsewhere(queue, task) {
-                self.remove_copies(queue, task, None, &places);
+                self.look_at_copies(queue, task, None, &places);
             }
         }
         Ok(())
@@ -259,6 +282,10 @@ impl Daemon {
         places: &BTreeSet<Place>,
     ) -> Result<(), StoreError> {
         let Some(to) = places.first() else { return Ok(()) };
+        if !self.look_at_file(task, &self.path_at(queue, task, *to)) {
+            // Somebody writes there still.
+            return Ok(());
+        }
         let ranked = |rank: &Rank| task::Event::RankAsked(*rank);
         let events = match to {
             Place::Ready(rank) => match from {
@@ -280,13 +307,44 @@ impl Daemon {
         Ok(())
     }
 
-    /// A file that lies in two places, as after a crash between two steps: where it belongs counts.
-    fn remove_copies(&self, queue: &Name, task: TaskId, place: Option<Place>, places: &BTreeSet<Place>) {
+    /// A file that lies in two places, as after a crash between two steps, or when an editor saves what has moved
+    /// meanwhile: where it belongs counts, unless the other says something else.
+    fn look_at_copies(&mut self, queue: &Name, task: TaskId, place: Option<Place>, places: &BTreeSet<Place>) {
+        let in_place = place.map(|place| self.path_at(queue, task, place));
         for copy in places.iter().filter(|copy| Some(**copy) != place) {
-            if let Err(error) = store::remove(&self.path_at(queue, task, *copy)) {
-                tracing::error!("{error}");
-            }
+            self.look_at_copy(task, in_place.as_deref(), &self.path_at(queue, task, *copy));
         }
+    }
+
+    /// Whether a file is missing because an editor saves it, which some do by moving it aside first: then something else
+    /// bears the task's id. It is not waited for longer than a file has to settle. `beside` is what lies beside tasks.
+    fn is_being_saved(
+        &mut self,
+        queue: &Name,
+        task: TaskId,
+        beside: &mut Option<Vec<String>>,
+    ) -> Result<bool, StoreError> {
+        if beside.is_none() {
+            let [_, folders @ ..] = self.watched_of(queue);
+            let mut names = Vec::new();
+            for folder in folders {
+                names.extend(store::names(&folder)?);
+            }
+            names.retain(|name| layout::parse_queued_name(name).is_none());
+            *beside = Some(names);
+        }
+        let id = task.to_string();
+        let is_beside = beside.iter().flatten().any(|name| name.contains(&id));
+        if self.is_in_place(task) {
+            return Ok(true);
+        }
+        let now = clock::monotonic();
+        let until = *self.edits.missing.entry(task).or_insert(now) + self.settle();
+        if is_beside && now < until {
+            return Ok(true);
+        }
+        self.edits.missing.remove(&task);
+        Ok(false)
     }
 
     /// Draws the folders of a queue and its ready, waiting and held tasks anew.

@@ -16,6 +16,7 @@ use crate::store::{self, StoreError};
 use crate::task::{self, Effect, State};
 
 use super::Daemon;
+use super::edits;
 
 impl Daemon {
     pub(super) fn perform(&mut self, task: TaskId, state: &State, before: Option<&State>, effect: Effect) {
@@ -51,9 +52,18 @@ impl Daemon {
             for effect in task::owed(&state) {
                 self.perform(task, &state, before.as_ref(), effect);
             }
-            if state.is_ended() && !self.undone.contains_key(&task) {
-                self.ended.remove(&task);
+            if state.is_ended() {
+                self.forget_ended(task);
             }
+        }
+        self.put_back_owed();
+    }
+
+    /// Forgets a task that has ended, when its file lies where it should.
+    pub(super) fn forget_ended(&mut self, task: TaskId) {
+        if !self.undone.contains_key(&task) {
+            self.ended.remove(&task);
+            self.edits.files.forget(task);
         }
     }
 
@@ -72,9 +82,9 @@ impl Daemon {
         }
         let from = before.map(|before| self.path_of(&spec.queue, task, before));
         // How it ended without success stands in its file; and no more when it lives again.
-        let anew = picture::tells_end(state) || before.is_some_and(picture::tells_end);
+        let lives_again = before.is_some_and(picture::tells_end);
         let moved = match &from {
-            Some(_) if anew => false,
+            Some(_) if lives_again => false,
             Some(from) if *from != target => match store::rename(from, &target) {
                 Ok(()) => true,
                 Err(error) if error.is_not_found() => false,
@@ -83,11 +93,29 @@ impl Daemon {
             Some(_) => true,
             None => false,
         };
-        if !moved {
-            store::draw(&self.layout, &target, &picture::task(&spec, state))?;
-            if let Some(from) = from.as_ref().filter(|from| anew && **from != target) {
-                store::remove(from)?;
+        // What lies there already a user has moved there; what it says is looked at before the task starts.
+        let is_stale = self.edits.files.is_stale(task, &target);
+        let began_or_ended = state.is_ended() || state.live_attempt().is_some();
+        let drawn = || picture::task(&spec, state);
+        if is_stale {
+            let is_earlier = |path: &Path| self.edits.files.is_stale(task, path);
+            let done = store::draw_over(&self.layout, &target, &drawn(), &is_earlier)?;
+            self.edits.files.forget(task);
+            match done {
+                true => {}
+                false if began_or_ended => self.refuse_edit(task, &target, edits::too_late(task, state)),
+                false => self.look_soon(),
             }
+        } else if !(moved || store::exists(&target)) {
+            store::draw(&self.layout, &target, &drawn())?;
+            self.edits.files.forget(task);
+        } else if began_or_ended && self.look_too_late(task, state, before, &target) {
+            // What lies there is put away, and then the file is drawn.
+        } else if picture::tells_end(state) {
+            store::draw(&self.layout, &target, &drawn())?;
+        }
+        if let Some(from) = from.as_ref().filter(|from| lives_again && **from != target) {
+            store::remove(from)?;
         }
         self.touch(from.as_deref());
         self.touch(Some(&target));

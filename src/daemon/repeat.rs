@@ -56,11 +56,14 @@ impl Daemon {
         let Some(place) = self.batch.iter().position(|decision| answers(&decision.event)) else { return };
         let seq = self.log.last_seq() + place as u64 + 1;
         let task = match &self.batch[place].event {
-            Event::Submitted { task, .. } | Event::Moved { task, .. } => Some(*task),
+            Event::Submitted { task, .. } | Event::Moved { task, .. } | Event::Edited { task, .. } => {
+                Some(*task)
+            }
             Event::Accepted { task, .. } => *task,
             Event::Marked { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }
+            | Event::EditRefused { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -15,7 +16,7 @@ use crate::clock;
 use crate::event::{Event, Origin, SpecText};
 use crate::history;
 use crate::id::{Name, RunId, TaskId};
-use crate::inbox::{self, Gate};
+use crate::inbox::{self, Edited, Gate};
 use crate::input::Input;
 use crate::jsonl::{self, Line};
 use crate::layout::{self, ENDED_FOLDERS, Layout};
@@ -36,7 +37,9 @@ use crate::watch::Watch;
 
 use super::batch::Decision;
 use super::checkpoint;
+use super::edits::{self, Edits};
 use super::perform::folder_of;
+use super::said::{Earlier, Late, Said, said};
 use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, Workers, daemon_record};
 
 /// A task as the checkpoint and the log after it tell it.
@@ -44,6 +47,8 @@ struct Known {
     state: State,
     spec: Arc<Spec>,
     spec_seq: u64,
+    /// What it was before it was edited since the checkpoint.
+    earlier: Earlier,
     /// Where its file may lie; empty when nothing happened to it since the checkpoint.
     places: Vec<PathBuf>,
 }
@@ -72,6 +77,7 @@ impl Daemon {
         let lines = history::lines_after(&layout, &host, checkpoint_seq)?;
         let known = fold(&layout, &host, checkpoint, &lines)?;
         let record = DaemonRecord::new(host.clone());
+        let edits = Edits::new(Edited::new(Duration::from_millis(spool.settings.settle_ms)));
         let now = clock::monotonic();
         let mut daemon = Daemon {
             identity: store::identity(layout.root()),
@@ -96,6 +102,7 @@ impl Daemon {
             start_again: Vec::new(),
             touched: std::collections::BTreeSet::new(),
             in_checkpoint: std::collections::BTreeSet::new(),
+            edits,
             undone: HashMap::new(),
             failed_sync: None,
             keys: HashMap::new(),
@@ -115,7 +122,7 @@ impl Daemon {
             watch,
             look_at: now,
             watch_again: now + RESCAN_EVERY,
-            looked_for: std::time::Duration::ZERO,
+            looked_for: Duration::ZERO,
             inbox_empty: false,
             record,
         };
@@ -139,8 +146,9 @@ impl Daemon {
         for queue in queues.filter(|queue| store::is_folder(&self.layout.queue(queue))).collect::<Vec<_>>() {
             self.open_queue(&queue)?;
         }
+        let mut late = Vec::new();
         for (task, known) in known {
-            self.redo(task, known)?;
+            late.extend(self.redo(task, known)?);
         }
         for line in lines {
             self.answer(line);
@@ -161,6 +169,9 @@ impl Daemon {
         let event =
             Event::DaemonStarted { pid: self.record.pid, version: self.record.version.clone(), repaired };
         self.batch.push(Decision { event, effects: vec![], before: None });
+        for Late { task, path, state, belongs } in late {
+            self.refuse_text(task, &path, edits::too_late(task, &state), belongs);
+        }
         self.look_at_queues()?;
         self.commit()?;
         let live: Vec<(TaskId, State)> =
@@ -231,9 +242,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Draws a task where the log says that it is, and takes it into the queues.
-    fn redo(&mut self, task: TaskId, known: Known) -> Result<(), DaemonError> {
-        let Known { state, spec, spec_seq, places } = known;
+    /// Draws a task where the log says that it is, and takes it into the queues. What a user wrote there stays, and is looked
+    /// at with all others; or it comes too late, and is told of.
+    fn redo(&mut self, task: TaskId, known: Known) -> Result<Vec<Late>, DaemonError> {
+        let Known { state, spec, spec_seq, earlier, places } = known;
+        let mut late = Vec::new();
+        let rests = !state.is_ended() && state.live_attempt().is_none();
+        let of_users =
+            [self.layout.ready(&spec.queue), self.layout.waiting(&spec.queue), self.layout.held(&spec.queue)];
         if self.queues.queue(&spec.queue).is_none() {
             store::make_lasting_dir(&self.layout.queue(&spec.queue))?;
             self.open_queue(&spec.queue)?;
@@ -241,17 +257,31 @@ impl Daemon {
         let target = self.path_of(&spec.queue, task, &state);
         // What was removed when it had ended is not drawn again, however far back the log is gone through.
         if state.is_ended() && removed::look(&self.layout, task)?.is_some() {
-            return Ok(());
+            return Ok(late);
         }
         if !places.is_empty() {
             let bytes = picture::task(&spec, &state);
             let layout = &self.layout;
             reserve::spend_all(layout, || store::make_lasting_dir(&folder_of(&target)))?;
-            if store::read_if_there(&target)?.is_none_or(|there| there != bytes) {
-                reserve::spend_all(layout, || store::draw(layout, &target, &bytes))?;
+            match said(&target, (&spec, &state), &earlier)? {
+                Said::Nothing | Said::Earlier => {
+                    reserve::spend_all(layout, || store::draw(layout, &target, &bytes))?;
+                }
+                Said::Other if !rests => {
+                    let belongs = Some((target.clone(), bytes));
+                    late.push(Late { task, path: target.clone(), state: state.clone(), belongs });
+                }
+                Said::Now | Said::Other => {}
             }
             for place in places.iter().filter(|place| **place != target) {
-                store::remove(place)?;
+                match said(place, (&spec, &state), &earlier)? {
+                    Said::Nothing | Said::Now | Said::Earlier => store::remove(place)?,
+                    // Somebody saved it where it lay before.
+                    Said::Other if rests && of_users.contains(&folder_of(place)) => {}
+                    Said::Other => {
+                        late.push(Late { task, path: place.clone(), state: state.clone(), belongs: None });
+                    }
+                }
                 self.touch(Some(place));
             }
             self.touch(Some(&target));
@@ -262,7 +292,7 @@ impl Daemon {
         if !state.is_ended() {
             self.queues.insert(task, Live { state, spec, spec_seq });
         }
-        Ok(())
+        Ok(late)
     }
 }
 
@@ -305,20 +335,40 @@ fn fold(
             tracing::error!("task {}: line {} does not give its spec", checked.task, checked.spec_seq);
             continue;
         };
-        let task = Known { state: checked.state, spec, spec_seq: checked.spec_seq, places: Vec::new() };
+        let (earlier, places) = (Earlier::default(), Vec::new());
+        let task = Known { state: checked.state, spec, spec_seq: checked.spec_seq, earlier, places };
         known.insert(checked.task, task);
     }
     for line in lines {
+        if let Event::EditRefused { task, .. } = &line.event
+            && let Some(known) = known.get_mut(task)
+        {
+            // It may have been put away, and the task's file not been drawn.
+            known.places.push(picture::place(layout, &known.spec.queue, *task, &known.state));
+        }
         let Some((task, state)) = line.event.state() else { continue };
-        if let Some(spec) = spec_of_line(layout, Some(line))? {
-            let mut new = Known { state: state.clone(), spec, spec_seq: line.seq, places: Vec::new() };
-            if let Event::Moved { .. } = line.event {
-                // It had ended, perhaps before the checkpoint, which does not tell of it then.
-                let queue = &new.spec.queue;
-                new.places.extend(ENDED_FOLDERS.map(|folder| layout.ended_task(queue, folder, task)));
-                new.places.extend(known.remove(&task).into_iter().flat_map(|known| known.places));
+        match spec_of_line(layout, Some(line))? {
+            // What it was before may be gone.
+            Some(spec) if let (Event::Edited { .. }, Some(known)) = (&line.event, known.get_mut(&task)) => {
+                known.earlier.specs.push(std::mem::replace(&mut known.spec, spec));
+                known.earlier.until = Some(line.at);
+                known.spec_seq = line.seq;
             }
-            known.insert(task, new);
+            Some(spec) => {
+                let (earlier, places) = (Earlier::default(), Vec::new());
+                let mut new = Known { state: state.clone(), spec, spec_seq: line.seq, earlier, places };
+                if let Event::Moved { .. } = line.event {
+                    // It had ended, perhaps before the checkpoint, which does not tell of it then.
+                    let queue = &new.spec.queue;
+                    new.places.extend(ENDED_FOLDERS.map(|folder| layout.ended_task(queue, folder, task)));
+                    if let Some(known) = known.remove(&task) {
+                        new.places.extend(known.places);
+                        new.earlier = known.earlier;
+                    }
+                }
+                known.insert(task, new);
+            }
+            None => {}
         }
         let Some(task_known) = known.get_mut(&task) else {
             tracing::error!("line {}: task {task} is not known", line.seq);

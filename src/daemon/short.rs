@@ -71,15 +71,8 @@ impl Daemon {
         self.gate.shut();
         // Their processes and open files serve nobody now.
         self.idle.clear();
-        self.tell_record();
+        self.record.tell(&self.layout);
         true
-    }
-
-    fn tell_record(&self) {
-        // Where it cannot be told here either, stderr has it.
-        if let Err(error) = self.record.draw(&self.layout) {
-            tracing::error!("{error}");
-        }
     }
 
     /// Undoes what the log had no room for, the last first.
@@ -93,6 +86,8 @@ impl Daemon {
                     Event::Refused { refusal, .. } => Some(refusal.clone()),
                     Event::Submitted { .. }
                     | Event::Moved { .. }
+                    | Event::Edited { .. }
+                    | Event::EditRefused { .. }
                     | Event::Accepted { .. }
                     | Event::Marked { .. }
                     | Event::Collected { .. }
@@ -101,10 +96,16 @@ impl Daemon {
                     | Event::Unknown => None,
                 };
                 self.postponed.push(Postponed { origin, refusal, cancels });
+            } else if let Event::EditRefused { claim, .. } = &decision.event {
+                self.undo_refusal(*claim);
+                continue;
             } else if decision.event.state().is_none() {
                 // That we have started is told when there is room.
                 self.batch.insert(0, decision);
                 continue;
+            }
+            if let Event::Edited { task, .. } = &decision.event {
+                self.undo_edit(*task);
             }
             if let Some((task, _)) = decision.event.state() {
                 self.undo_move(task, decision.before);
@@ -207,7 +208,7 @@ impl Daemon {
         self.record.short = None;
         self.gate.open();
         tracing::warn!("there is room again: commands are admitted, and runs started");
-        self.tell_record();
+        self.record.tell(&self.layout);
         self.room_at = clock::monotonic() + LATE;
         self.readmit(false);
         self.look_soon();
@@ -285,6 +286,8 @@ fn is_cancel(event: &Event) -> bool {
         }
         Event::Submitted { .. }
         | Event::Marked { .. }
+        | Event::Edited { .. }
+        | Event::EditRefused { .. }
         | Event::Refused { .. }
         | Event::Collected { .. }
         | Event::DaemonStarted { .. }

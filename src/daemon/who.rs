@@ -6,14 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::id::Name;
+use crate::id::{Name, TaskId};
 use crate::layout::Layout;
 use crate::process;
+use crate::refusal::Refusal;
 use crate::reserve;
 use crate::shortage::Shortage;
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::time::Timestamp;
+
+/// How many refused edits are told.
+const REFUSED_MAX: usize = 20;
 
 /// The record of a daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +35,19 @@ pub(crate) struct DaemonRecord {
     /// Why nothing is admitted or started for now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) short: Option<Short>,
+    /// The last edits by hand that were refused, of tasks that were not edited better since and have not started.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) refused_edits: Vec<RefusedEdit>,
+}
+
+/// A text that could not be a task's spec.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RefusedEdit {
+    pub(crate) task: TaskId,
+    pub(crate) at: Timestamp,
+    /// Where it lies, from the spool's folder.
+    pub(crate) file: String,
+    pub(crate) refusal: Refusal,
 }
 
 /// A shortage, as long as it lasts.
@@ -62,6 +79,7 @@ impl DaemonRecord {
             capabilities: CAPABILITIES.map(ToOwned::to_owned).into(),
             stopped: None,
             short: None,
+            refused_edits: Vec::new(),
         }
     }
 
@@ -70,6 +88,29 @@ impl DaemonRecord {
         self.stopped = Some(reason);
         // Where this fails too, the record of its start tells that it did not end in order.
         let _ = self.draw(layout);
+    }
+
+    /// Says that an edit was refused.
+    pub(super) fn tell_refused(&mut self, layout: &Layout, refused: RefusedEdit) {
+        self.refused_edits.push(refused);
+        let over = self.refused_edits.len().saturating_sub(REFUSED_MAX);
+        self.refused_edits.drain(..over);
+        self.tell(layout);
+    }
+
+    /// Says so no more: the task was edited well, or has started.
+    pub(super) fn forget_refused(&mut self, layout: &Layout, task: TaskId) {
+        if self.refused_edits.iter().any(|refused| refused.task == task) {
+            self.refused_edits.retain(|refused| refused.task != task);
+            self.tell(layout);
+        }
+    }
+
+    /// Draws it; where that cannot be done stderr has it.
+    pub(super) fn tell(&self, layout: &Layout) {
+        if let Err(error) = self.draw(layout) {
+            tracing::error!("{error}");
+        }
     }
 
     pub(super) fn draw(&self, layout: &Layout) -> Result<(), StoreError> {

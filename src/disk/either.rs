@@ -22,6 +22,11 @@ pub(crate) fn open(path: &Path, how: How) -> io::Result<File> {
     }
 }
 
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    simulated::change(|machine| machine.tree.exchange(one, other))
+        .unwrap_or_else(|| system::exchange(one, other))
+}
+
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     simulated::change(|machine| machine.tree.rename(from, to)).unwrap_or_else(|| system::rename(from, to))
 }

@@ -1,12 +1,22 @@
 //! Whether a dropped file may be taken at all: by what it is, whose it is, and who else can get at it.
 
-use super::{Inbox, Shape};
+use super::Inbox;
 use crate::command::{self, BYTES_MAX};
 use crate::disk::{self, Metadata};
 use crate::refusal::{Kind, Refusal};
 
 /// Who may do all anyway.
 const ROOT: u32 = 0;
+
+/// What changes about a file when somebody writes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    links: u64,
+    modified: (i64, i64),
+}
 
 impl Shape {
     /// What is seen of it when somebody writes to it, or another file takes its place.
@@ -19,34 +29,9 @@ impl Shape {
 impl Inbox {
     /// Checks what can be known without opening the file.
     pub(super) fn check(&self, metadata: &Metadata, name: &str) -> Result<(), Refusal> {
-        match metadata.kind {
-            disk::Kind::File => {}
-            disk::Kind::Link => {
-                let refusal = Refusal::new(Kind::Symlink, "a symbolic link is not followed");
-                return Err(refusal.hint("drop a copy of the file that it points to"));
-            }
-            disk::Kind::Folder => return Err(not_a_file("a folder")),
-            disk::Kind::Fifo => return Err(not_a_file("a fifo")),
-            disk::Kind::Socket => return Err(not_a_file("a socket")),
-            disk::Kind::Device => return Err(not_a_file("a device")),
-        }
+        check_sort(metadata)?;
         command::form_of(name)?;
-        if metadata.uid != self.uid {
-            let message = format!("the file belongs to user {}, the daemon to {}", metadata.uid, self.uid);
-            return Err(Refusal::new(Kind::ForeignOwner, message).hint("drop it as the user of the daemon"));
-        }
-        if metadata.links > 1 {
-            let message =
-                format!("the file has {} names, so it can change after it was taken", metadata.links);
-            return Err(Refusal::new(Kind::HardLink, message).hint("drop a copy, not a hard link"));
-        }
-        if metadata.bytes > BYTES_MAX {
-            let message =
-                format!("{} bytes are more than the {BYTES_MAX} that a command may have", metadata.bytes);
-            return Err(
-                Refusal::new(Kind::TooLarge, message).hint("name a file of the repository in the command")
-            );
-        }
+        check_file(metadata, self.uid, BYTES_MAX)?;
         self.check_inbox()
     }
 
@@ -69,6 +54,41 @@ impl Inbox {
         }
         Ok(())
     }
+}
+
+/// Checks that it is a plain file.
+pub(super) fn check_sort(metadata: &Metadata) -> Result<(), Refusal> {
+    match metadata.kind {
+        disk::Kind::File => Ok(()),
+        disk::Kind::Link => {
+            let refusal = Refusal::new(Kind::Symlink, "a symbolic link is not followed");
+            Err(refusal.hint("drop a copy of the file that it points to"))
+        }
+        disk::Kind::Folder => Err(not_a_file("a folder")),
+        disk::Kind::Fifo => Err(not_a_file("a fifo")),
+        disk::Kind::Socket => Err(not_a_file("a socket")),
+        disk::Kind::Device => Err(not_a_file("a device")),
+    }
+}
+
+/// Checks whose a plain file is, who else can get at it, and how long it is.
+pub(super) fn check_file(metadata: &Metadata, uid: u32, bytes_max: u64) -> Result<(), Refusal> {
+    if metadata.uid != uid {
+        let message = format!("the file belongs to user {}, the daemon to {uid}", metadata.uid);
+        return Err(Refusal::new(Kind::ForeignOwner, message).hint("drop it as the user of the daemon"));
+    }
+    if metadata.links > 1 {
+        let message = format!("the file has {} names, so it can change after it was taken", metadata.links);
+        return Err(Refusal::new(Kind::HardLink, message).hint("drop a copy, not a hard link"));
+    }
+    if metadata.bytes > bytes_max {
+        let message =
+            format!("{} bytes are more than the {bytes_max} that a command may have", metadata.bytes);
+        return Err(
+            Refusal::new(Kind::TooLarge, message).hint("name a file of the repository in the command")
+        );
+    }
+    Ok(())
 }
 
 fn not_a_file(what: &str) -> Refusal {

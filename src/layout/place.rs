@@ -7,6 +7,7 @@ use super::{
     RUN_RECORD, RUN_TASK, RUNS, SCRIPT, SPOOL_RECORD, STDERR, STDERR_INDEX, STDOUT, STDOUT_INDEX,
     SUPERVISOR_ERROR, TEXTS, TMP, TRASH, TURNS, WAITING, WAKE, names,
 };
+use crate::command;
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::time::is_date;
 
@@ -157,6 +158,8 @@ fn in_queue(queue: Name, rest: &[&str]) -> Option<Place> {
     match *rest {
         [] | [HELD | WAITING | READY | ACTIVE] => Some(Place::Folder),
         [QUEUE_RECORD | PAUSED] | [_, KEEP] => Some(Place::File),
+        // What editors leave beside the files of tasks for a while.
+        [HELD | WAITING | READY, name] if command::is_in_the_making(name) => Some(Place::File),
         [HELD, name] => task(TaskFolder::Held, names::parse_queued_name(name)?.1),
         [WAITING, name] => task(TaskFolder::Waiting, names::parse_queued_name(name)?.1),
         [READY, name] => {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{HOST_RECORD, LOCKS, TRASH, WORK};
+use super::{EDITS, HOST_RECORD, LOCKS, TRASH, WORK};
 use crate::id::RunId;
 
 /// The paths of this user's machine-local state for one spool; outside the spool, out of reach of `git clean`.
@@ -33,6 +33,15 @@ impl StateLayout {
 
     pub(crate) fn workspace(&self, run: RunId) -> PathBuf {
         self.work().join(run.to_string())
+    }
+
+    /// Where users edit copies of specs.
+    pub(crate) fn edits(&self) -> PathBuf {
+        self.spool_state().join(EDITS)
+    }
+
+    pub(crate) fn edited(&self, name: &str) -> PathBuf {
+        self.edits().join(format!("{name}.json"))
     }
 
     /// Where workspaces wait for deletion; on the same file system as [`StateLayout::work`].

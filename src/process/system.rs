@@ -1,11 +1,12 @@
 //! The processes as the system has them.
-#![expect(clippy::disallowed_methods, reason = "starts our own program")]
+#![expect(clippy::disallowed_methods, reason = "starts our own program, and the user's editor")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -38,6 +39,14 @@ pub(crate) fn start_serving(verb: &str) -> io::Result<(Child, Pipe)> {
     let mut child = command.spawn()?;
     let stdin = child.stdin.take().expect("because stdin is piped");
     Ok((child, stdin))
+}
+
+/// Has the user edit a file with an editor, which may be a program with arguments, as in `$EDITOR`; waits for its end.
+pub(crate) fn run_editor(editor: &OsStr, path: &Path) -> io::Result<ExitStatus> {
+    // As git does: the shell reads the editor's name, and never the path.
+    let mut line = editor.to_owned();
+    line.push(" \"$@\"");
+    Command::new("/bin/sh").arg("-c").arg(line).arg("editor").arg(path).status()
 }
 
 /// Makes orphaned descendants children of this process. Nothing to be had elsewhere than on Linux.

@@ -215,6 +215,14 @@ impl Tree {
         Ok(())
     }
 
+    pub(crate) fn exchange(&mut self, one: &Path, other: &Path) -> io::Result<()> {
+        let (first, second) = (self.find(one)?, self.find(other)?);
+        let ((old, old_name), (new, new_name)) = (self.parent(one)?, self.parent(other)?);
+        let sets = [(old, old_name.to_owned(), Some(second)), (new, new_name.to_owned(), Some(first))];
+        self.change(sets.into());
+        Ok(())
+    }
+
     pub(crate) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let number = self.find(path)?;
         if self.entries(number).is_ok() {

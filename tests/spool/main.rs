@@ -15,6 +15,7 @@ mod crash;
 mod crashpoint;
 mod damage;
 mod disk;
+mod edits;
 mod exhaustion;
 mod faults;
 mod follow;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::world::{self, World};
 use crate::answer::Receipt;
+use crate::command;
 use crate::event::{By, Event, SpecText};
 use crate::fsck;
 use crate::id::{RunId, TaskId};
@@ -160,10 +161,15 @@ impl World {
                 return Err(format!("line {} moves {task}, which had ended", line.seq));
             }
             states.insert(task, state.clone());
+            if let Some(text) = line.event.spec() {
+                specs.insert(task, spec_of(files, text).ok_or(format!("line {} names no spec", line.seq))?);
+            }
         }
         for (task, state) in &states {
             let name = task.to_string();
-            let of_task = |path: &&String| path.starts_with("queue/") && path.contains(&name);
+            let is_whole = |path: &str| !command::is_in_the_making(path);
+            let of_task =
+                |path: &&String| path.starts_with("queue/") && path.contains(&name) && is_whole(path);
             let places: Vec<&String> = files.keys().filter(of_task).collect();
             let expected = picture::place(self.layout(), &world::queue(), *task, state);
             let expected =
@@ -172,7 +178,10 @@ impl World {
                 return Err(format!("{task} is {state:?} and lies at {places:?}"));
             }
             let spec = serde_json::from_slice::<Spec>(&files[&expected]);
-            specs.insert(*task, spec.map_err(|error| format!("{expected}: {error}"))?);
+            let spec = spec.map_err(|error| format!("{expected}: {error}"))?;
+            if specs.get(task) != Some(&spec) {
+                return Err(format!("{expected} says {spec:?}, and the log {:?}", specs.get(task)));
+            }
             let folder = expected.split('/').nth(2).unwrap_or_default();
             let changed = seen.ended.get(task).is_some_and(|before| before != folder);
             if changed && !lived_again.contains(task) {
@@ -249,6 +258,16 @@ impl World {
     }
 }
 
+/// The spec that a line carries or names.
+fn spec_of(files: &Files, text: &SpecText) -> Option<Spec> {
+    match text {
+        SpecText::Here(spec) => Some((**spec).clone()),
+        SpecText::Elsewhere { text_sha256 } => {
+            serde_json::from_slice(files.get(&format!("texts/{text_sha256}"))?).ok()
+        }
+    }
+}
+
 /// The lines have numbers without gaps, but behind those that cannot be read.
 fn numbered(lines: &[Line<Event>], bad: usize) -> Result<(), String> {
     let gaps = lines.windows(2).filter(|pair| pair[1].seq != pair[0].seq + 1).count();
@@ -268,7 +287,7 @@ fn given(lines: &[Line<Event>]) -> Result<(), String> {
     let mut things: BTreeMap<TaskId, Things> = BTreeMap::new();
     for line in lines {
         let Some((task, state)) = line.event.state() else { continue };
-        if let Event::Submitted { spec: SpecText::Here(spec), .. } = &line.event {
+        if let Some(SpecText::Here(spec)) = line.event.spec() {
             things.insert(task, queue::wants(spec).things);
         }
         if let Some((assigned, had)) = live.remove(&task) {

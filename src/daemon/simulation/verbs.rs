@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::world::{LONG, World, queue};
 use crate::simulated::{Killed, on};
-use crate::store;
+use crate::store::{self, StoreError};
 use crate::task::State;
 use crate::time::is_date;
 
@@ -50,6 +50,12 @@ pub(super) enum Verb {
     /// `mv held/x ready/`.
     ReleaseByHand,
     RemoveByHand,
+    /// An editor saves a ready task's file: beside it, and then in its place.
+    EditByHand,
+    /// One writes where a held task's file lies, and says for when it is.
+    EditInPlace,
+    /// One writes what makes no sense.
+    EditBadly,
     AgentEnds,
     KillSupervisor,
     /// It is quiet for so long that a checkpoint is due.
@@ -61,7 +67,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 27] = [
+    pub(super) const ALL: [Verb; 30] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
@@ -84,6 +90,9 @@ impl Verb {
         Verb::HoldByHand,
         Verb::ReleaseByHand,
         Verb::RemoveByHand,
+        Verb::EditByHand,
+        Verb::EditInPlace,
+        Verb::EditBadly,
         Verb::AgentEnds,
         Verb::KillSupervisor,
         Verb::Quiet,
@@ -100,6 +109,10 @@ impl World {
         match verb {
             Verb::Quiet => self.wait(Duration::from_secs(3)),
             Verb::Refuse => self.wait(Duration::from_secs(2)),
+            Verb::EditBadly => {
+                self.look_soon()?;
+                self.wait(Duration::from_secs(2))
+            }
             Verb::Submit
             | Verb::SubmitHeld
             | Verb::SubmitDelayed
@@ -121,6 +134,8 @@ impl World {
             | Verb::HoldByHand
             | Verb::ReleaseByHand
             | Verb::RemoveByHand
+            | Verb::EditByHand
+            | Verb::EditInPlace
             | Verb::AgentEnds
             | Verb::KillSupervisor
             | Verb::NextDay
@@ -135,14 +150,7 @@ impl World {
             Verb::Submit => self.submit(json!({"run": ["true"]})),
             Verb::SubmitHeld => self.submit(json!({"run": ["true"], "held": true})),
             Verb::SubmitDelayed => self.submit(json!({"run": ["true"], "delay_seconds": 2})),
-            Verb::SubmitNeeds => {
-                let others = self.task_in("active").into_iter().collect::<Vec<_>>();
-                self.submit(json!({"run": ["true"], "needs": others}));
-                let last = format!("t{}", self.submitted);
-                self.submit(json!({"run": ["true"], "needs": [last]}));
-                let last = format!("t{}", self.submitted);
-                self.submit(json!({"run": ["true"], "after": [last]}));
-            }
+            Verb::SubmitNeeds => self.submit_needs(),
             Verb::SubmitAfterFailed => {
                 let others = self.task_in("active").into_iter().collect::<Vec<_>>();
                 self.submit(json!({"run": ["true"], "after_failed": others}));
@@ -186,6 +194,12 @@ impl World {
                     as_user(|| store::remove(&path).expect("because the disk takes all"));
                 }
             }
+            Verb::EditByHand => self.edit_by_hand(),
+            Verb::EditInPlace => {
+                let text = self.edited(json!({"run": ["true"], "delay_seconds": 2}));
+                self.edit("held", |path, _| rewrite(path, text.as_bytes()));
+            }
+            Verb::EditBadly => self.edit("ready", |path, _| rewrite(path, b"{\"run\": [\"tr")),
             Verb::AgentEnds => self.end_an_agent(),
             Verb::KillSupervisor if self.supervisors.is_empty() => {}
             Verb::KillSupervisor => self.kill_supervisor(0),
@@ -197,6 +211,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Tasks that wait for others, one behind the other.
+    fn submit_needs(&mut self) {
+        let others = self.task_in("active").into_iter().collect::<Vec<_>>();
+        self.submit(json!({"run": ["true"], "needs": others}));
+        let last = format!("t{}", self.submitted);
+        self.submit(json!({"run": ["true"], "needs": [last]}));
+        let last = format!("t{}", self.submitted);
+        self.submit(json!({"run": ["true"], "after": [last]}));
+    }
+
+    /// An editor writes a ready task's file beside it, and moves it there.
+    fn edit_by_hand(&mut self) {
+        let text = self.edited(json!({"run": ["true"]}));
+        self.edit("ready", |path, aside| {
+            drop(store::create_new(aside, text.as_bytes(), 0o600)?);
+            store::rename(aside, path)
+        });
     }
 
     fn submit(&mut self, mut command: Value) {
@@ -267,6 +300,23 @@ impl World {
         as_user(|| store::rename(&path, &to).expect("because the disk takes all"));
     }
 
+    /// A spec that no task has yet.
+    fn edited(&mut self, mut spec: Value) -> String {
+        self.edits += 1;
+        spec["timeout_seconds"] = json!(self.edits);
+        spec.to_string()
+    }
+
+    /// A user saves the first task's file in a folder.
+    fn edit(&self, folder: &str, save: impl FnOnce(&Path, &Path) -> Result<(), StoreError>) {
+        let Some(path) = self.first_in(folder) else { return };
+        let aside = path.with_extension("json.tmp");
+        as_user(|| {
+            store::remove(&aside).expect("because the disk takes all");
+            save(&path, &aside).expect("because the disk takes all");
+        });
+    }
+
     /// The first agent that runs ends well.
     pub(super) fn end_an_agent(&mut self) {
         on(|machine| {
@@ -288,6 +338,12 @@ impl World {
         }
         panic!("they never come to their end");
     }
+}
+
+/// Writes where a file lies, as an editor that makes no new one.
+fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    store::truncate(path, 0)?;
+    store::overwrite(path, bytes)
 }
 
 /// The id that the first task is given.

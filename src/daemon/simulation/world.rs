@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) dropped: Vec<(String, u64)>,
     /// How many tasks were submitted.
     pub(super) submitted: u32,
+    /// How often a task's file was edited.
+    pub(super) edits: u64,
     /// How often the power has gone.
     boot: u32,
 }
@@ -69,6 +71,7 @@ impl World {
             supervisors: Vec::new(),
             dropped: Vec::new(),
             submitted: 0,
+            edits: 0,
             boot: 0,
         }
     }
@@ -89,6 +92,7 @@ impl World {
             supervisors: Vec::new(),
             dropped: self.dropped.clone(),
             submitted: self.submitted,
+            edits: self.edits,
             boot: self.boot + 1,
         }
     }

@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 23] = [
+pub(super) const SCENARIOS: [Scenario; 25] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -111,7 +111,7 @@ pub(super) const SCENARIOS: [Scenario; 23] = [
         name: "cancel what others wait for",
         prepare: held_and_cancelled_with_others,
         arguments: drain,
-        hard: &[("-> spool/queue/default/blocked", 1), ("unlink spool/queue/default/waiting", 1)],
+        hard: &[("-> spool/queue/default/blocked", 1), ("-> spool/queue/default/blocked", 2)],
     },
     Scenario {
         name: "retry on request",
@@ -136,6 +136,18 @@ pub(super) const SCENARIOS: [Scenario; 23] = [
         prepare: moved_about,
         arguments: drain,
         hard: &[("held", 1)],
+    },
+    Scenario {
+        name: "edit by hand",
+        prepare: edited_by_hand,
+        arguments: drain,
+        hard: &[("write spool/events", 1), ("-> spool/refused", 2), ("-> spool/queue/default/ready", 1)],
+    },
+    Scenario {
+        name: "edit",
+        prepare: ready_and_edited,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/ready", 1)],
     },
     Scenario {
         name: "note",
@@ -192,7 +204,7 @@ impl Scenario {
         match self.name {
             "init" | "submit by the command line" | "refuse" | "set a queue" => 0,
             "hold, release and by hand" | "checkpoint" | "cancel what others wait for" => 3,
-            "rotate" => 2,
+            "rotate" | "edit by hand" => 2,
             _ => 1,
         }
     }
@@ -426,6 +438,29 @@ fn moved_about() -> Sandbox {
     sandbox.drop_by_mv("release.json", target("release", 1));
     let file = |folder: &str| sandbox.spool("queue/default").join(format!("{folder}-{}.json", tasks[2]));
     fs::rename(file("ready/50"), file("ready/10")).unwrap();
+    sandbox
+}
+
+/// One task was edited while no daemon ran, and another so that it cannot be one.
+fn edited_by_hand() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.set_settle_ms(0);
+    let tasks = ["one", "two"].map(|name| admitted(&sandbox, name, &plain_job(&sandbox)));
+    let file = |task: &str| sandbox.spool(&format!("queue/default/ready/50-{task}.json"));
+    let mut spec = plain_job(&sandbox);
+    spec["env"] = json!({"NEW": "x"});
+    fs::write(file(&tasks[0]), spec.to_string()).unwrap();
+    fs::write(file(&tasks[1]), r#"{"shel": "true"}"#).unwrap();
+    go_on(&sandbox);
+    sandbox
+}
+
+/// A command gives it another spec.
+fn ready_and_edited() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = admitted(&sandbox, "job", &plain_job(&sandbox));
+    let set = json!({"env": {"NEW": "x"}});
+    sandbox.drop_by_mv("edit.json", json!({"type": "edit", "target": task, "set": set}).to_string());
     sandbox
 }
 

@@ -277,6 +277,15 @@ fn of_lines() -> Vec<Damage> {
                 moved(sandbox, &story.done, json!({"is": "held", "rank": 50, "attempts": 1}));
             },
         )),
+        stays("an edit of a task that runs", &["edited_while_active"], |sandbox, story| {
+            let moves = sandbox.moves(&story.active);
+            let (spec, state) = (moves[0]["spec"].clone(), moves[1]["state"].clone());
+            let task = &story.active;
+            log(
+                sandbox,
+                json!({"type": "task.edited", "task": task, "state": state, "spec": spec, "by": "hand"}),
+            );
+        }),
         moving(damage(
             "an attempt that was left out",
             &["attempt_repeated", "run_not_begun", "task_misplaced"],
@@ -537,11 +546,21 @@ fn of_other_tasks() -> Vec<Damage> {
             fs::create_dir(sandbox.spool("queue/default/done/2020-01-01")).unwrap();
             fs::rename(&done, sandbox.spool("queue/default/done/2020-01-01").join(name_of(&done))).unwrap();
         }),
-        mended("the file of a held task was edited", &["task_differs"], |sandbox, story| {
+        permitted("the file of a held task was edited", |sandbox, story| {
             edit_json(&file(sandbox, &story.held), |it| it["run"] = json!(["false"]));
         }),
         mended("the end in the file of a failed task was edited", &["task_differs"], |sandbox, story| {
             edit_json(&file(sandbox, &story.failed), |it| it["state"]["attempts"] = json!(7));
+        }),
+        mended("the file of a held task makes no sense", &["task_unreadable"], |sandbox, story| {
+            fs::write(file(sandbox, &story.held), "{").unwrap();
+        }),
+        mended("the file of an ended task was edited", &["task_differs"], |sandbox, story| {
+            edit_json(&file(sandbox, &story.done), |it| it["shell"] = json!("false"));
+        }),
+        permitted("an editor has a task's file", |sandbox, story| {
+            let ready = file(sandbox, &story.ready);
+            fs::write(ready.with_file_name(format!(".{}.swp", name_of(&ready))), "").unwrap();
         }),
         mended("the file of a task is empty", &["task_unreadable"], |sandbox, story| {
             fs::write(file(sandbox, &story.done), "").unwrap();
