@@ -129,6 +129,12 @@ MEASURES = {
     "ended-ls": ("one listing, by number of ended tasks", "us", None, None),
     "ended-start": ("daemon's start to a waiting job's first instruction, by number of ended tasks", "us", None, None),
     "ended-daemon": ("the same to the end of `daemon --drain`", "us", None, None),
+    "growth-submit": ("one submission to an old or full spool", "us", None, None),
+    "growth-status": ("status of it", "us", None, None),
+    "growth-ls": ("one listing of it", "us", None, None),
+    "growth-start": ("a dropped job's first instruction in another queue of it, from mv", "us", None, None),
+    "growth-up": ("its daemon's start, until that has said so", "us", None, None),
+    "growth-rss": ("its daemon's memory (RSS)", "MB", None, None),
 }
 
 LABELS = {
@@ -151,6 +157,13 @@ TARGETS = [
     ("idle daemon: context switches", ("wakeups", "gitspool", None), 2, "at most"),
     ("idle daemon: RSS in MB", ("rss", "gitspool", None), 10, "less than"),
     ("supervisor: RSS in MB", ("rss", "gitspool-supervisor", None), 3, "less than"),
+    *(
+        (f"{what}: many ended / none", (f"growth-{what}", "gitspool@many-ended", "gitspool@0"), 1.1, "at most")
+        for what in ("submit", "status", "ls", "start")
+    ),
+    ("submit: many ready / none", ("growth-submit", "gitspool@many-ready", "gitspool@0"), 2, "at most"),
+    ("start: many ready / none", ("growth-start", "gitspool@many-ready", "gitspool@0"), 2, "at most"),
+    ("daemon: RSS in MB with very many ended", ("growth-rss", "gitspool@most-ended", None), 64, "less than"),
 ]
 
 HOLDS = {"at most": lambda v, limit: v <= limit, "at least": lambda v, limit: v >= limit,
@@ -201,7 +214,9 @@ def summary(by_round):
 
 
 def attempt(measure, contender):
-    """The turn that measures this; one of `idle` gives several numbers."""
+    """The turn that measures this; one of `idle` or `growth` gives several numbers."""
+    if measure.startswith("growth-"):
+        return ("growth", "most" if contender == "gitspool@most-ended" else "gitspool")
     return ("idle", "gitspool") if measure in ("wakeups", "rss") else (measure, contender)
 
 
@@ -225,18 +240,19 @@ def table(results):
         contenders = results.get(measure)
         if not contenders:
             continue
-        ended = measure.startswith("ended-")
+        ended = measure.startswith(("ended-", "growth-"))
         print(f"\n{title}{', ' + unit if unit else ''}")
         columns = [("x floor", "x_floor")] * bool(floor)
         columns += [("x " + peer if peer else "x none", "x_peer")] * bool(peer or ended)
-        columns += [("p90", "p90"), ("p99", "p99")] * (measure == "latency")
+        columns += [("p90", "p90"), ("p99", "p99")] * (measure in ("latency", "growth-start"))
         heads = "".join(f"{head:>9}" for head, _ in columns)
         print(f"  {'':28}{'median':>10}  {'[min-max] of rounds':22}{heads}".rstrip())
         for name, result in contenders.items():
             base = name.split("@")[0] + "@0" if ended else peer
             for key, other in (("x_floor", contenders.get(floor)), ("x_peer", contenders.get(base))):
                 result[key] = result["median"] / other["median"] if other and other["median"] else None
-            label = "{}, {} ended".format(*name.split("@")) if "@" in name else LABELS.get(name, name.replace("-", " "))
+            many = name.partition("@")[2].replace("-", " ")
+            label = f"gitspool, {many}" if measure.startswith("growth-") else "{}, {} ended".format(*name.split("@")) if "@" in name else LABELS.get(name, name.replace("-", " "))
             spread = f"[{short(result['min'])}-{short(result['max'])}]"
             cells = "".join(f"{short(result.get(key)):>9}" for _, key in columns)
             missed = f"  {result['missed']} missed" if result.get("missed") else ""
