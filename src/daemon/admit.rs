@@ -205,9 +205,7 @@ impl Daemon {
             return Ok(());
         }
         if store::exists(&self.layout.queue(queue)) {
-            return self.open_queue(queue).map_err(|error| {
-                Refusal::new(refusal::Kind::Unreadable, error.to_string()).for_now(error.shortage())
-            });
+            return self.open_asked(queue);
         }
         let names = self.queues.names();
         let known: Vec<&str> = names.iter().map(Name::as_str).collect();

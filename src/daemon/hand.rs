@@ -10,6 +10,7 @@ use crate::event::By;
 use crate::id::{Name, Rank, TaskId};
 use crate::layout::{self, ENDED_FOLDERS};
 use crate::queue;
+use crate::refusal::{Kind, Refusal};
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
@@ -47,6 +48,14 @@ impl Daemon {
             self.watch.add(&folder)?;
         }
         Ok(())
+    }
+
+    /// The same for a command that is about it.
+    pub(super) fn open_asked(&mut self, queue: &Name) -> Result<(), Refusal> {
+        self.open_queue(queue).map_err(|error| {
+            self.note_trouble(error.store());
+            Refusal::new(Kind::Unreadable, error.to_string()).for_now(error.shortage())
+        })
     }
 
     /// The folders of a queue, and its settings if they are not there.

@@ -92,9 +92,7 @@ impl Daemon {
             return Err(refusal.at("$.queue").hint("leave tenant and project out"));
         }
         if self.queues.queue(queue).is_none() || !store::exists(&self.layout.queue(queue)) {
-            self.open_queue(queue).map_err(|error| {
-                Refusal::new(Kind::Unreadable, error.to_string()).for_now(error.shortage())
-            })?;
+            self.open_asked(queue)?;
         }
         let path = self.layout.queue_record(queue);
         let failed = |error: StoreError| unreadable(&error);

@@ -30,28 +30,23 @@ pub(crate) enum DaemonError {
 impl DaemonError {
     /// What there was too little of, if that was it.
     pub(super) fn shortage(&self) -> Option<Shortage> {
+        self.store().and_then(StoreError::shortage)
+    }
+
+    pub(super) fn is_failed_sync(&self) -> bool {
+        self.store().is_some_and(StoreError::is_failed_sync)
+    }
+
+    /// What went wrong with a file, if that was it.
+    pub(super) fn store(&self) -> Option<&StoreError> {
         match self {
-            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => error.shortage(),
-            DaemonError::Log(error) => error.store().and_then(StoreError::shortage),
+            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => Some(error),
+            DaemonError::Log(error) => error.store(),
             DaemonError::Spool(_)
             | DaemonError::Watch(_)
             | DaemonError::Held { .. }
             | DaemonError::Thread(_)
             | DaemonError::Stopped(_) => None,
-        }
-    }
-
-    pub(super) fn is_failed_sync(&self) -> bool {
-        match self {
-            DaemonError::Store(error) | DaemonError::Spool(SpoolError::Store(error)) => {
-                error.is_failed_sync()
-            }
-            DaemonError::Log(error) => error.store().is_some_and(StoreError::is_failed_sync),
-            DaemonError::Spool(_)
-            | DaemonError::Watch(_)
-            | DaemonError::Held { .. }
-            | DaemonError::Thread(_)
-            | DaemonError::Stopped(_) => false,
         }
     }
 }
