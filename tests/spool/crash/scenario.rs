@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::thread;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -337,7 +336,7 @@ fn waiting_till_now() -> Sandbox {
         // On a slow machine the time has come before the task was there.
         if sandbox.receipt("job.json")["state"]["is"] == "waiting" {
             go_on(&sandbox);
-            thread::sleep((until - Utc::now()).to_std().unwrap_or_default());
+            sandbox.let_work((until - Utc::now()).to_std().unwrap_or_default());
             return sandbox;
         }
     }
