@@ -92,8 +92,9 @@ impl Daemon {
     /// Makes what a user wrote the task's spec; tells whether the file is settled.
     fn take_edit(&mut self, task: TaskId, path: &Path, written: Spec, stamp: Stamp) -> bool {
         self.edits.files.settled(path);
-        // Where the line is on disk, and the file only in part, nobody could say who had written that.
-        if let Err(error) = store::sync_file(path) {
+        // Where the line is on disk, and the file only in part or not under its name, nobody could say who had written what
+        // lies there.
+        if let Err(error) = store::sync_file(path).and_then(|()| store::sync_parent(path)) {
             self.note_trouble(Some(&error));
             return false;
         }

@@ -263,7 +263,7 @@ impl Daemon {
             let bytes = picture::task(&spec, &state);
             let layout = &self.layout;
             reserve::spend_all(layout, || store::make_lasting_dir(&folder_of(&target)))?;
-            match said(&target, (&spec, &state), &earlier)? {
+            match said(&target, (&spec, &state), &earlier.in_place())? {
                 Said::Nothing | Said::Earlier => {
                     reserve::spend_all(layout, || store::draw(layout, &target, &bytes))?;
                 }
@@ -349,9 +349,8 @@ fn fold(
         let Some((task, state)) = line.event.state() else { continue };
         match spec_of_line(layout, Some(line))? {
             // What it was before may be gone.
-            Some(spec) if let (Event::Edited { .. }, Some(known)) = (&line.event, known.get_mut(&task)) => {
-                known.earlier.specs.push(std::mem::replace(&mut known.spec, spec));
-                known.earlier.until = Some(line.at);
+            Some(spec) if let (Event::Edited { by, .. }, Some(known)) = (&line.event, known.get_mut(&task)) => {
+                known.earlier.replaced(std::mem::replace(&mut known.spec, spec), *by, line.at);
                 known.spec_seq = line.seq;
             }
             Some(spec) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::command::BYTES_MAX;
+use crate::event::By;
 use crate::id::TaskId;
 use crate::picture;
 use crate::spec::Spec;
@@ -34,12 +35,28 @@ pub(super) struct Late {
 /// What a task was before it was edited since the checkpoint.
 #[derive(Default)]
 pub(super) struct Earlier {
-    pub(super) specs: Vec<Arc<Spec>>,
+    specs: Vec<Arc<Spec>>,
     /// When it was edited last.
-    pub(super) until: Option<Timestamp>,
+    until: Option<Timestamp>,
+    /// How many of the specs gave way to what a user wrote. That was on disk before its line, so that who finds one of them
+    /// where the task's file belongs finds what a user has saved again.
+    given_way: usize,
 }
 
 impl Earlier {
+    pub(super) fn replaced(&mut self, spec: Arc<Spec>, by: By, at: Timestamp) {
+        self.specs.push(spec);
+        self.until = Some(at);
+        if by == By::Hand {
+            self.given_way = self.specs.len();
+        }
+    }
+
+    /// What may still lie where the task's file belongs.
+    pub(super) fn in_place(&self) -> Earlier {
+        Earlier { specs: self.specs[self.given_way..].to_vec(), until: self.until, given_way: 0 }
+    }
+
     /// Whether it is what the log has said: who saved that again since then wants it.
     fn is_said(&self, there: &Spec, path: &Path) -> bool {
         let is_older = store::modified_at(path) <= self.until;

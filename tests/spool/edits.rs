@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -245,6 +245,8 @@ fn what_a_user_takes_back_while_no_daemon_runs_is_no_leftover_of_a_crash() {
     sandbox.kill();
     fs::remove_file(sandbox.spool(".local/checkpoint.json")).unwrap_or_default();
     fs::write(&path, &old).unwrap();
+    // As `cp -p` from a copy that was made before does.
+    File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     sandbox.start();
     wait_edited(&sandbox, &task, 2);
     go_on(&sandbox);
