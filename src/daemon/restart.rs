@@ -349,7 +349,9 @@ fn fold(
         let Some((task, state)) = line.event.state() else { continue };
         match spec_of_line(layout, Some(line))? {
             // What it was before may be gone.
-            Some(spec) if let (Event::Edited { by, .. }, Some(known)) = (&line.event, known.get_mut(&task)) => {
+            Some(spec)
+                if let (Event::Edited { by, .. }, Some(known)) = (&line.event, known.get_mut(&task)) =>
+            {
                 known.earlier.replaced(std::mem::replace(&mut known.spec, spec), *by, line.at);
                 known.spec_seq = line.seq;
             }

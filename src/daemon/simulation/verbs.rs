@@ -184,9 +184,7 @@ impl World {
                 let target = self.ended_without_success().unwrap_or_else(|| "nobody".to_owned());
                 self.drop_command(&json!({"type": "retry", "target": target}));
             }
-            Verb::RerankByHand => {
-                self.move_by_hand("ready", |name| format!("ready/{}", name.replacen("50-", "10-", 1)))
-            }
+            Verb::RerankByHand => self.move_by_hand("ready", |name| format!("ready/10-{}", &name[3..])),
             Verb::HoldByHand => self.move_by_hand("ready", |name| format!("held/{}", &name[3..])),
             Verb::ReleaseByHand => self.move_by_hand("held", |name| format!("ready/20-{name}")),
             Verb::RemoveByHand => {
