@@ -11,6 +11,7 @@ mod dispatch;
 mod edges;
 mod edits;
 mod hand;
+mod look;
 mod mark;
 mod perform;
 mod put_back;
@@ -58,6 +59,7 @@ use crate::watch::Watch;
 
 use batch::Decision;
 use edits::Edits;
+use look::Look;
 use short::Postponed;
 pub(crate) use trouble::DaemonError;
 pub(crate) use who::{DaemonRecord, RefusedEdit, Short, daemon_record};
@@ -161,10 +163,13 @@ struct Daemon {
     room_at: Moment,
     look_at_inbox: Sender<()>,
     watch: Watch,
-    /// When the queues' folders are to be looked through.
+    /// The look through the queues' folders that is under way.
+    look: Option<Look>,
+    /// When the next one begins.
     look_at: Moment,
     /// When the folders are to be watched anew: one that replaced another is not watched yet.
     watch_again: Moment,
+    /// How long the last one took.
     looked_for: Duration,
     inbox_empty: bool,
     record: DaemonRecord,
@@ -248,11 +253,11 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         loop {
             let patience = self.turn()?;
-            if patience.is_zero() {
-                // Before any input, so that a busy inbox does not keep it waiting.
+            if patience.is_zero() && (self.look.is_none() || !self.batch.is_empty()) {
+                // Before any input, so that a busy inbox does not keep it waiting, and what users did comes first.
                 continue;
             }
-            if drain && self.nothing_left() {
+            if drain && self.look.is_none() && self.nothing_left() {
                 self.tell_waiting();
                 return self.end();
             }
@@ -279,7 +284,10 @@ impl Daemon {
         // Behind it: what becomes ready starts when its file lies there, which the commit sees to.
         self.make_ready_what_is_due(now);
         self.commit()?;
-        let patience = clock::monotonic().until(self.wake_at(now));
+        let patience = match &self.look {
+            Some(_) => Duration::ZERO,
+            None => clock::monotonic().until(self.wake_at(now)),
+        };
         if patience.is_zero() {
             self.time_passed()?;
         }
@@ -347,9 +355,10 @@ impl Daemon {
         }
         // Without us to give it runs, an idle supervisor ends.
         self.idle.retain(|(since, _)| *since + SPARE_FOR > now);
-        if self.look_at <= now {
-            self.look_at_queues()?;
+        if self.look.is_none() && self.look_at <= now {
+            self.begin_to_look()?;
         }
+        self.look_on();
         if self.look_for_room_at().is_some_and(|at| at <= now) {
             self.look_for_room();
         } else if self.late_at().is_some_and(|at| at <= now) {

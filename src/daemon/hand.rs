@@ -1,37 +1,23 @@
 //! What users do by hand in `ready/`, `waiting/` and `held/`: re-rank by `mv`, hold by `mv`, cancel by `rm`. What they
 //! write into the files of tasks, `edits` takes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock;
 use crate::event::By;
 use crate::id::{Name, Rank, TaskId};
-use crate::layout::{self, ENDED_FOLDERS};
+use crate::layout::ENDED_FOLDERS;
 use crate::queue;
 use crate::refusal::{Kind, Refusal};
 use crate::spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, State};
-use crate::time::Moment;
 
 use super::batch::Told;
+use super::look::{AtQueue, Beside, Place};
 use super::{Daemon, DaemonError, RESCAN_EVERY};
-
-/// The least time between two looks for a file that somebody saves.
-const SOON: Duration = Duration::from_millis(100);
-
-/// Where a task's file lies, as far as a user may put it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Ready(Rank),
-    Held,
-    Waiting,
-}
-
-/// Where the files of tasks were found.
-type Found = BTreeMap<TaskId, BTreeSet<Place>>;
 
 impl Daemon {
     /// Makes a queue's folders complete, reads its settings and watches it.
@@ -64,7 +50,7 @@ impl Daemon {
     }
 
     /// How long a file must have been quiet.
-    fn settle(&self) -> Duration {
+    pub(super) fn settle(&self) -> Duration {
         Duration::from_millis(self.spool.settings.settle_ms)
     }
 
@@ -74,37 +60,12 @@ impl Daemon {
     }
 
     /// Whether the folders are there in which users move files.
-    fn has_folders(&self, queue: &Name) -> bool {
+    pub(super) fn has_folders(&self, queue: &Name) -> bool {
         self.watched_of(queue).iter().all(|folder| store::exists(folder))
     }
 
-    /// Looks through the folders of all queues, and takes note of what users did.
-    pub(super) fn look_at_queues(&mut self) -> Result<(), DaemonError> {
-        let begin = clock::monotonic();
-        self.mend()?;
-        self.do_undone();
-        self.read_host_settings();
-        for queue in self.queues.names() {
-            self.read_settings(&queue);
-            if let Err(error) = self.look_at_queue(&queue)
-                && !self.note_trouble(Some(&error))
-            {
-                tracing::error!("queue {queue}: {error}");
-            }
-        }
-        self.look_at_room();
-        self.look_at_day();
-        let end = clock::monotonic();
-        self.looked_for = begin.until(end);
-        let unsettled = self.edits.files.look_at();
-        self.edits.missing.retain(|task, _| self.queues.task(*task).is_some());
-        let saved = self.edits.missing.values().map(|since| (*since + self.settle()).max(end + SOON)).min();
-        self.look_at = unsettled.into_iter().chain(saved).fold(end + RESCAN_EVERY, Moment::min);
-        Ok(())
-    }
-
     /// Makes the spool's folders that somebody removed, and has a new one watched like the one that was there.
-    fn mend(&mut self) -> Result<(), DaemonError> {
+    pub(super) fn mend(&mut self) -> Result<(), DaemonError> {
         let root = self.layout.root();
         if store::identity(root) != self.identity {
             let reason = format!("{} was removed or replaced", root.display());
@@ -140,137 +101,68 @@ impl Daemon {
         Ok(())
     }
 
-    fn look_at_queue(&mut self, queue: &Name) -> Result<(), StoreError> {
-        if !self.has_folders(queue) {
-            // Somebody removed a folder, and not each task in it: what is known is drawn again.
-            return self.draw_again(queue);
-        }
-        let mut found = self.found(queue)?;
-        let mut beside = None;
-        for (task, place) in self.expected(queue) {
-            let places = found.remove(&task);
-            if places.is_some() {
-                self.edits.missing.remove(&task);
-            }
-            match places {
-                // What is written there is looked at when there is room for a line about it.
-                Some(_) if self.is_short() => {}
-                // Where it is seen in two places it may have been moved while they were listed.
-                Some(places) if places.contains(&place) && (places.len() == 1 || self.is_in_place(task)) => {
-                    self.look_at_file(task, &self.path_at(queue, task, place));
-                    self.look_at_copies(queue, task, Some(place), &places);
-                }
-                Some(mut places) => {
-                    places.remove(&place);
-                    self.moved_by_hand(queue, task, place, &places)?;
-                }
-                None if self.undone.contains_key(&task)
-                    || self.is_in_place(task)
-                    || self.is_brought_back(queue, task, place)?
-                    || self.is_being_saved(queue, task, &mut beside)? => {}
-                None => {
-                    let told = Told { reason: Some("its file was removed".to_owned()), ..Told::by(By::Hand) };
-                    self.decide(task, &task::Event::CancelAsked, told);
-                }
-            }
-        }
-        // What was started or ended while its file was being moved lies here a second time.
-        for (task, places) in found {
-            if self.lies_elsewhere(queue, task) {
-                self.look_at_copies(queue, task, None, &places);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lists a queue's folders. Waiting and ready are listed twice, around held: what is moved from one of them to another
-    /// meanwhile is seen at least once.
-    fn found(&self, queue: &Name) -> Result<Found, StoreError> {
-        let mut found = BTreeMap::new();
-        self.list_waiting(queue, &mut found)?;
-        self.list_ready(queue, &mut found)?;
-        self.list_held(queue, &mut found)?;
-        self.list_ready(queue, &mut found)?;
-        self.list_waiting(queue, &mut found)?;
-        Ok(found)
-    }
-
-    /// Where the files of a queue's tasks belong, as far as a user may move them.
-    fn expected(&self, queue: &Name) -> Vec<(TaskId, Place)> {
-        let Some(known) = self.queues.queue(queue) else { return Vec::new() };
-        let ready = known.ready.iter().map(|(rank, task)| (task, Place::Ready(rank)));
-        let waiting = known.waiting.iter().map(|task| (*task, Place::Waiting));
-        ready.chain(waiting).chain(known.held.iter().map(|task| (*task, Place::Held))).collect()
-    }
-
-    fn list_ready(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
-        self.list(&self.layout.ready(queue), found, |rank, task| {
-            let rank = rank.or_else(|| self.known_rank(task)).unwrap_or_default();
-            (Place::Ready(rank), self.layout.ready_task(queue, rank, task))
-        })
-    }
-
-    fn known_rank(&self, task: TaskId) -> Option<Rank> {
-        match self.queues.task(task)?.state {
-            State::Held { rank, .. } | State::Waiting { rank, .. } | State::Ready { rank, .. } => Some(rank),
-            State::Active { .. } | State::Cancelling { .. } | State::Ended { .. } => None,
-        }
-    }
-
-    fn list_held(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
-        self.list(&self.layout.held(queue), found, |_, task| {
-            (Place::Held, self.layout.held_task(queue, task))
-        })
-    }
-
-    fn list_waiting(&self, queue: &Name, found: &mut Found) -> Result<(), StoreError> {
-        self.list(&self.layout.waiting(queue), found, |_, task| {
-            (Place::Waiting, self.layout.waiting_task(queue, task))
-        })
-    }
-
-    /// Lists the tasks in a folder. A file whose name is not the one that a task has there, as after `mv held/x.json
-    /// ready/`, gets it.
-    fn list(
-        &self,
-        folder: &Path,
-        found: &mut Found,
-        named: impl Fn(Option<Rank>, TaskId) -> (Place, PathBuf),
+    /// Compares where a task's file lies with where it belongs, and takes note of what a user did.
+    pub(super) fn compare(
+        &mut self,
+        look: &mut AtQueue,
+        task: TaskId,
+        place: Place,
     ) -> Result<(), StoreError> {
-        for name in store::names(folder)? {
-            let Some((rank, task)) = layout::parse_queued_name(&name) else { continue };
-            let (place, path) = named(rank, task);
-            let there = folder.join(&name);
-            if there != path {
-                match store::rename(&there, &path) {
-                    Err(error) if !error.is_not_found() => return Err(error),
-                    Ok(()) | Err(_) => {}
-                }
+        let queue = &look.queue;
+        let places = look.found.remove(&task);
+        if places.is_some() {
+            self.edits.missing.remove(&task);
+        }
+        match places {
+            // What is listed is older than what is known.
+            _ if self.undone.contains_key(&task) || self.place_of(task) != Some(place) => {}
+            // What is written there is looked at when there is room for a line about it.
+            Some(_) if self.is_short() => {}
+            // Where it is seen in two places it may have been moved while they were listed.
+            Some(places) if places.contains(&place) && (places.len() == 1 || self.is_in_place(task)) => {
+                self.look_at_file(task, &self.path_at(queue, task, place));
+                self.look_at_copies(queue, task, Some(place), &places);
             }
-            found.entry(task).or_default().insert(place);
+            Some(mut places) => {
+                places.remove(&place);
+                self.moved_by_hand(queue, task, place, &places)?;
+            }
+            None if self.is_in_place(task)
+                || self.is_brought_back(look, task, place)?
+                || self.is_being_saved(look, task)? => {}
+            None => {
+                let told = Told { reason: Some("its file was removed".to_owned()), ..Told::by(By::Hand) };
+                self.decide(task, &task::Event::CancelAsked, told);
+            }
         }
         Ok(())
+    }
+
+    /// What was started or ended while its file was being moved lies here a second time.
+    pub(super) fn compare_rest(&mut self, queue: &Name, task: TaskId, places: &BTreeSet<Place>) {
+        if self.lies_elsewhere(queue, task) {
+            self.look_at_copies(queue, task, None, places);
+        }
     }
 
     /// Brings a file back that was moved into another queue, where it would not be known.
-    fn is_brought_back(&self, queue: &Name, task: TaskId, place: Place) -> Result<bool, StoreError> {
-        for other in self.queues.names().iter().filter(|other| *other != queue) {
-            let found = self.found(other)?;
-            if let Some(there) = found.get(&task).and_then(|places| places.first()) {
-                tracing::warn!("task {task} was moved to the queue {other}; cancel it and submit it there");
-                store::rename(&self.path_at(other, task, *there), &self.path_at(queue, task, place))?;
-                return Ok(true);
+    fn is_brought_back(&self, look: &mut AtQueue, task: TaskId, place: Place) -> Result<bool, StoreError> {
+        let queue = &look.queue;
+        if look.elsewhere.is_none() {
+            let mut elsewhere = HashMap::new();
+            for other in self.queues.names().into_iter().filter(|other| other != queue) {
+                for (task, places) in self.found(&other)? {
+                    elsewhere.extend(places.first().map(|place| (task, (other.clone(), *place))));
+                }
             }
+            look.elsewhere = Some(elsewhere);
         }
-        Ok(false)
-    }
-
-    fn path_at(&self, queue: &Name, task: TaskId, place: Place) -> PathBuf {
-        match place {
-            Place::Ready(rank) => self.layout.ready_task(queue, rank, task),
-            Place::Held => self.layout.held_task(queue, task),
-            Place::Waiting => self.layout.waiting_task(queue, task),
-        }
+        let Some((other, there)) = look.elsewhere.as_ref().and_then(|elsewhere| elsewhere.get(&task)) else {
+            return Ok(false);
+        };
+        tracing::warn!("task {task} was moved to the queue {other}; cancel it and submit it there");
+        store::rename(&self.path_at(other, task, *there), &self.path_at(queue, task, place))?;
+        Ok(true)
     }
 
     /// Whether a task is running or has ended, so that its file belongs into none of the folders above.
@@ -325,26 +217,23 @@ impl Daemon {
         }
     }
 
-    /// Whether a file is missing because an editor saves it, which some do by moving it aside first: then something else
-    /// bears the task's id. It is not waited for longer than a file has to settle. `beside` is what lies beside tasks.
-    fn is_being_saved(
-        &mut self,
-        queue: &Name,
-        task: TaskId,
-        beside: &mut Option<Vec<String>>,
-    ) -> Result<bool, StoreError> {
-        if beside.is_none() {
-            let [_, folders @ ..] = self.watched_of(queue);
-            let mut names = Vec::new();
-            for folder in folders {
-                names.extend(store::names(&folder)?);
+    /// Whether a file is missing because it is being moved, or because an editor saves it, which some do by moving it aside
+    /// first: then something else bears the task's id. It is not waited for longer than a file has to settle.
+    fn is_being_saved(&mut self, look: &mut AtQueue, task: TaskId) -> Result<bool, StoreError> {
+        let beside = match &mut look.beside {
+            Some(beside) => beside,
+            beside @ None => {
+                let [_, folders @ ..] = self.watched_of(&look.queue);
+                let names =
+                    folders.iter().map(|folder| store::names(folder)).collect::<Result<Vec<_>, _>>()?;
+                beside.insert(Beside::of(names.into_iter().flatten()))
             }
-            names.retain(|name| layout::parse_queued_name(name).is_none());
-            *beside = Some(names);
+        };
+        let (is_there, is_beside) = (beside.tasks.contains(&task), beside.has_id(task));
+        if is_there {
+            self.look_soon();
         }
-        let id = task.to_string();
-        let is_beside = beside.iter().flatten().any(|name| name.contains(&id));
-        if self.is_in_place(task) {
+        if is_there || self.is_in_place(task) {
             return Ok(true);
         }
         let now = clock::monotonic();
@@ -357,7 +246,7 @@ impl Daemon {
     }
 
     /// Draws the folders of a queue and its ready, waiting and held tasks anew.
-    fn draw_again(&mut self, queue: &Name) -> Result<(), StoreError> {
+    pub(super) fn draw_again(&mut self, queue: &Name) -> Result<(), StoreError> {
         tracing::warn!("the folders of queue {queue} were gone; they are drawn again");
         self.make_queue(queue)?;
         let in_queue = |live: &queue::Live| live.spec.queue == *queue;

@@ -76,6 +76,7 @@ impl Daemon {
     ) -> Result<(), StoreError> {
         let Some(spec) = self.spec_of(task).cloned() else { return Ok(()) };
         let target = self.path_of(&spec.queue, task, state);
+        self.note_moved(task);
         // Of `ready/` and `held/` it means something that they are gone.
         if state.is_ended() || state.live_attempt().is_some() {
             self.make_dated(&folder_of(&target))?;

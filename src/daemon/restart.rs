@@ -120,6 +120,7 @@ impl Daemon {
             room_at: now,
             look_at_inbox,
             watch,
+            look: None,
             look_at: now,
             watch_again: now + RESCAN_EVERY,
             looked_for: Duration::ZERO,
@@ -172,7 +173,7 @@ impl Daemon {
         for Late { task, path, state, belongs } in late {
             self.refuse_text(task, &path, edits::too_late(task, &state), belongs);
         }
-        self.look_at_queues()?;
+        self.look_through()?;
         self.commit()?;
         let live: Vec<(TaskId, State)> =
             self.queues.tasks().map(|(task, live)| (task, live.state.clone())).collect();
@@ -349,11 +350,9 @@ fn fold(
         let Some((task, state)) = line.event.state() else { continue };
         match spec_of_line(layout, Some(line))? {
             // What it was before may be gone.
-            Some(spec)
-                if let (Event::Edited { by, .. }, Some(known)) = (&line.event, known.get_mut(&task)) =>
-            {
-                known.earlier.replaced(std::mem::replace(&mut known.spec, spec), *by, line.at);
-                known.spec_seq = line.seq;
+            Some(spec) if let (Event::Edited { by, .. }, Some(it)) = (&line.event, known.get_mut(&task)) => {
+                it.earlier.replaced(std::mem::replace(&mut it.spec, spec), *by, line.at);
+                it.spec_seq = line.seq;
             }
             Some(spec) => {
                 let (earlier, places) = (Earlier::default(), Vec::new());

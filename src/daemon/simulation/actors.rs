@@ -61,6 +61,13 @@ impl Living {
         let mut busy = false;
         while self.daemon.turn()?.is_zero() {
             busy = true;
+            // As in `live`: what comes meanwhile has its turn between the parts of a look.
+            if self.daemon.look.is_some()
+                && self.daemon.batch.is_empty()
+                && let Ok(input) = self.input.try_recv()
+            {
+                self.daemon.take(input);
+            }
         }
         for input in self.input.try_iter().collect::<Vec<_>>() {
             busy |= !matches!(input, Input::InboxEmpty);
