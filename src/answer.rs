@@ -46,6 +46,8 @@ impl Receipt {
             Event::Accepted { task, note, repeats, .. } => (*task, Some(note.clone()), *repeats, None),
             Event::Marked { mark, .. } => (None, Some(mark.words()), None, None),
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
+            Event::Paused { queue, .. } => (None, Some(format!("queue {queue} is paused")), None, None),
+            Event::Resumed { queue, .. } => (None, Some(format!("queue {queue} goes on")), None, None),
             Event::Collected { removed, .. } => (None, Some(removed.words()), None, None),
             Event::EditRefused { .. }
             | Event::DaemonStarted { .. }

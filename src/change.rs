@@ -112,6 +112,7 @@ mod tests {
             reason: None,
             evidence: None,
             spec: None,
+            broken: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker::Breakers;
 use crate::id::TaskId;
 use crate::jsonl::SEQ_MAX;
 use crate::task::State;
@@ -12,6 +13,9 @@ pub(crate) struct Checkpoint {
     /// The last line whose moves are on disk.
     pub(crate) seq: u64,
     pub(crate) tasks: Vec<Checked>,
+    /// How queues stood of which there is something to say.
+    #[serde(default, skip_serializing_if = "Breakers::is_empty")]
+    pub(crate) queues: Breakers,
 }
 
 /// A live task at a checkpoint. Its spec lies in the log.

@@ -21,10 +21,12 @@ mod logs;
 mod ls;
 mod mark_read;
 mod note;
+mod pause;
 mod queue;
 mod release;
 mod rerank;
 mod rerun;
+mod resume;
 mod retry;
 mod run;
 mod say;
@@ -150,6 +152,8 @@ enum Verb {
     Say(say::Arguments),
     Note(note::Arguments),
     Queue(queue::Arguments),
+    Pause(pause::Arguments),
+    Resume(resume::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
@@ -270,6 +274,8 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Say(arguments) => say::run(context, &arguments),
         Verb::Note(arguments) => note::run(context, arguments),
         Verb::Queue(arguments) => queue::run(context, &arguments),
+        Verb::Pause(arguments) => pause::run(context, &arguments),
+        Verb::Resume(arguments) => resume::run(context, &arguments),
         Verb::Status(arguments) => status::run(context, &arguments),
         Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Fsck(arguments) => fsck::run(context, &arguments),

@@ -1,5 +1,7 @@
 //! Commands: what a dropped file asks for. Pure: bytes in, a command or a refusal out.
 
+mod mark_read;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,6 +15,8 @@ use crate::refusal::{Kind, Refusal};
 use crate::retention;
 use crate::scope::Scope;
 use crate::spec::{self, Spec};
+
+pub(crate) use mark_read::MarkRead;
 
 /// The largest command file, in bytes.
 pub(crate) const BYTES_MAX: u64 = 1024 * 1024;
@@ -43,6 +47,14 @@ pub(crate) enum Command {
     Set {
         queue: Name,
         changes: Map<String, Value>,
+    },
+    /// Has a queue start nothing, until it is resumed.
+    Pause {
+        queue: Name,
+        reason: Option<String>,
+    },
+    Resume {
+        queue: Name,
     },
     /// Gives a task that has ended without success a further attempt.
     Retry {
@@ -106,17 +118,6 @@ pub(crate) struct Note {
     pub(crate) session: Option<String>,
 }
 
-/// What a reader has seen: tasks, or all of them, up to a version.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct MarkRead {
-    pub(crate) reader: Name,
-    pub(crate) version: u64,
-    #[serde(default)]
-    pub(crate) all: bool,
-    /// Targets; `None` stands for all tasks.
-    pub(crate) tasks: Option<Vec<String>>,
-}
-
 /// A command to one run, as the daemon writes it into the run's `commands/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -135,7 +136,7 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 14] = [
+pub(crate) const TYPES: [&str; 16] = [
     "submit",
     "cancel",
     "hold",
@@ -144,6 +145,8 @@ pub(crate) const TYPES: [&str; 14] = [
     "edit",
     "retry",
     "set",
+    "pause",
+    "resume",
     "steer",
     "follow_up",
     "interrupt",
@@ -151,8 +154,6 @@ pub(crate) const TYPES: [&str; 14] = [
     "mark_read",
     "gc",
 ];
-/// How many tasks one command may mark as read: so many fit into a line of the log.
-const MARKED_MAX: usize = 500;
 
 /// Whether a command of this type is passed on to a run when it is accepted, and changes what is read of it.
 pub(crate) fn is_for_runs(kind: &str) -> bool {
@@ -170,6 +171,8 @@ impl Command {
             Command::Rerank { .. } => "rerank",
             Command::Edit(_) => "edit",
             Command::Set { .. } => "set",
+            Command::Pause { .. } => "pause",
+            Command::Resume { .. } => "resume",
             Command::Retry { .. } => "retry",
             Command::Say { how, .. } => how.kind(),
             Command::Note(_) => "note",
@@ -259,11 +262,17 @@ fn submit(spec: Spec) -> Result<Asked, Refusal> {
 const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
 const CANCEL: Shape = Shape(&[("type", None), ("target", None), ("reason", None)]);
 const RERANK: Shape = Shape(&[("type", None), ("target", None), ("rank", None)]);
-const SET: Shape =
-    Shape(&[("type", None), ("queue", None), ("slots", None), ("lanes", None), ("defaults", None)]);
+const SET: Shape = Shape(&[
+    ("type", None),
+    ("queue", None),
+    ("slots", None),
+    ("lanes", None),
+    ("breaker", None),
+    ("defaults", None),
+]);
+const PAUSE: Shape = Shape(&[("type", None), ("queue", None), ("reason", None)]);
+const RESUME: Shape = Shape(&[("type", None), ("queue", None)]);
 const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
-const MARK_READ: Shape =
-    Shape(&[("type", None), ("reader", None), ("tasks", None), ("all", None), ("version", None)]);
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
 
@@ -294,12 +303,14 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "rerank" => of_shape(map, &RERANK).map(|Reranked { target, rank }| Command::Rerank { target, rank }),
         "edit" => edit::parse(map).map(|edit| Command::Edit(Box::new(edit))),
         "set" => parse_set(map),
+        "pause" => of_shape(map, &PAUSE).map(|OfQueue { queue, reason }| Command::Pause { queue, reason }),
+        "resume" => of_shape(map, &RESUME).map(|OfQueue { queue, .. }| Command::Resume { queue }),
         "retry" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Retry { target }),
         "steer" => parse_say(map, Say::Steer),
         "follow_up" => parse_say(map, Say::FollowUp),
         "interrupt" => parse_say(map, Say::Interrupt),
         "note" => of_shape(map, &NOTE).map(Command::Note),
-        "mark_read" => parse_mark_read(map),
+        "mark_read" => mark_read::parse(map).map(Command::MarkRead),
         "gc" => of_shape(map, &GC).map(Command::Gc),
         other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
     }
@@ -337,18 +348,20 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
 }
 
 fn parse_set(mut map: Map<String, Value>) -> Result<Command, Refusal> {
-    #[derive(Deserialize)]
-    struct Of {
-        queue: Name,
-    }
     json::check_keys(&map, &SET, "$")?;
     map.remove("type");
-    let Of { queue } = json::typed(map.remove_entry("queue").into_iter().collect())?;
+    let OfQueue { queue, .. } = json::typed(map.remove_entry("queue").into_iter().collect())?;
     // What a queue without any settings would become by it.
     let mut alone = Map::new();
     queue::change(&mut alone, &map);
     queue::parse_settings(Value::Object(alone).to_string().as_bytes())?;
     Ok(Command::Set { queue, changes: map })
+}
+
+#[derive(Deserialize)]
+struct OfQueue {
+    queue: Name,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -367,23 +380,6 @@ struct Reranked {
 
 fn parse_say(map: Map<String, Value>, how: Say) -> Result<Command, Refusal> {
     of_shape(map, &SAY).map(|Targeted { target, text, .. }| Command::Say { how, target, text })
-}
-
-fn parse_mark_read(map: Map<String, Value>) -> Result<Command, Refusal> {
-    let mark_read: MarkRead = of_shape(map, &MARK_READ)?;
-    match (&mark_read.tasks, mark_read.all) {
-        (Some(_), true) => {
-            Err(Refusal::new(Kind::Conflict, "all tasks are read, or those that are named").at("$.all"))
-        }
-        (None, false) => Err(Refusal::new(Kind::MissingKey, "which tasks are read is not said")
-            .at("$.tasks")
-            .hint("give \"tasks\": [...], or \"all\": true")),
-        (Some(tasks), false) if tasks.is_empty() || tasks.len() > MARKED_MAX => {
-            let message = format!("one command marks 1 to {MARKED_MAX} tasks");
-            Err(Refusal::new(Kind::InvalidValue, message).at("$.tasks"))
-        }
-        (Some(_), false) | (None, true) => Ok(Command::MarkRead(mark_read)),
-    }
 }
 
 pub(crate) fn of_shape<T: serde::de::DeserializeOwned>(

@@ -13,6 +13,7 @@ mod edits;
 mod hand;
 mod look;
 mod mark;
+mod pauses;
 mod perform;
 mod put_back;
 mod repeat;
@@ -60,6 +61,7 @@ use crate::watch::Watch;
 use batch::Decision;
 use edits::Edits;
 use look::Look;
+use pauses::Pauses;
 use short::Postponed;
 pub(crate) use trouble::DaemonError;
 pub(crate) use who::{DaemonRecord, RefusedEdit, Short, daemon_record};
@@ -134,6 +136,8 @@ struct Daemon {
     in_checkpoint: BTreeSet<PathBuf>,
     /// What is known of the files that users edit.
     edits: Edits,
+    /// Which queues are paused, and how their runs have ended.
+    pauses: Pauses,
     /// Tasks for which something that their state owes could not be done, and the state in which their files lie.
     undone: HashMap<TaskId, Option<State>>,
     /// What could not be made durable: the daemon ends with the next commit.
@@ -387,7 +391,8 @@ impl Daemon {
 
     /// Whether the tree shows all that the log says. A checkpoint says so, and the next start believes it.
     fn all_is_done(&self) -> bool {
-        self.undone.is_empty() && self.unanswered.is_empty() && self.edits.owed.is_empty()
+        let pictures = self.undone.is_empty() && self.edits.owed.is_empty() && self.pauses.are_drawn();
+        pictures && self.unanswered.is_empty()
     }
 
     fn is_unanswered(&self, claim: TaskId) -> bool {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker;
 use crate::command;
-use crate::id::TaskId;
+use crate::id::{Name, TaskId};
 use crate::key::Key;
 use crate::outcome::Evidence;
 use crate::reader::Mark;
@@ -49,6 +50,9 @@ pub(crate) enum Event {
         /// Of a task that had ended: its spec, which counts from here on.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         spec: Option<SpecText>,
+        /// How many runs of its queue have broken one after the other, up to this one; by a run only.
+        #[serde(skip_serializing_if = "breaker::is_none", default)]
+        broken: u32,
     },
     /// A task's spec is another from here on.
     #[serde(rename = "task.edited")]
@@ -90,6 +94,25 @@ pub(crate) enum Event {
     },
     #[serde(rename = "command.refused")]
     Refused { command: Origin, refusal: Refusal },
+    /// Nothing of a queue starts from here on.
+    #[serde(rename = "queue.paused")]
+    Paused {
+        queue: Name,
+        /// `Daemon` when too many of its runs broke.
+        by: By,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        command: Option<Origin>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        reason: Option<String>,
+    },
+    /// It goes on.
+    #[serde(rename = "queue.resumed")]
+    Resumed {
+        queue: Name,
+        by: By,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        command: Option<Origin>,
+    },
     /// What had ended long since was removed.
     #[serde(rename = "gc.done")]
     Collected {
@@ -115,7 +138,7 @@ pub(crate) enum By {
     Command,
     /// A person who moved, edited or removed the task's file.
     Hand,
-    /// The daemon: a slot was free.
+    /// The daemon: a slot was free, or too many runs broke.
     Daemon,
     /// The task's run, by ending.
     Run,
@@ -157,6 +180,8 @@ impl Event {
             | Event::Refused { command, .. } => Some(command),
             Event::Moved { command, .. }
             | Event::Edited { command, .. }
+            | Event::Paused { command, .. }
+            | Event::Resumed { command, .. }
             | Event::Collected { command, .. } => command.as_ref(),
             Event::EditRefused { .. }
             | Event::DaemonStarted { .. }
@@ -174,6 +199,8 @@ impl Event {
             | Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
@@ -192,6 +219,8 @@ impl Event {
             | Event::Accepted { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
@@ -209,6 +238,8 @@ impl Event {
             | Event::EditRefused { .. }
             | Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }

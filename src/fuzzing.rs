@@ -97,6 +97,8 @@ fn print(command: &Command) -> Value {
             value["queue"] = queue.as_str().into();
             value
         }
+        Command::Pause { queue, reason } => json!({"type": kind, "queue": queue, "reason": reason}),
+        Command::Resume { queue } => json!({"type": kind, "queue": queue}),
         Command::Edit(edit) => {
             let Edit { target, change, was_sha256 } = edit.as_ref();
             let (spec, set) = match change {

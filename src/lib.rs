@@ -32,6 +32,7 @@ mod queue;
 mod run;
 mod jsonl;
 mod event;
+mod breaker;
 mod change;
 mod reader;
 mod record;

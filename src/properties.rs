@@ -141,8 +141,9 @@ fn event() -> impl Strategy<Value = Event> {
     let submitted = (task(), state(), spec(), origin()).prop_map(|(task, state, spec, command)| {
         Event::Submitted { task, state, spec: SpecText::Here(Arc::new(spec)), command, note: None }
     });
-    let moved = (task(), state(), option::of(origin()), option::of(text()), option::of(evidence())).prop_map(
-        |(task, state, command, reason, evidence)| Event::Moved {
+    let told = (option::of(text()), option::of(evidence()), 0..9_u32);
+    let moved = (task(), state(), option::of(origin()), told).prop_map(
+        |(task, state, command, (reason, evidence, broken))| Event::Moved {
             task,
             state,
             by: By::Run,
@@ -150,6 +151,7 @@ fn event() -> impl Strategy<Value = Event> {
             reason,
             evidence,
             spec: None,
+            broken,
         },
     );
     let edited = (task(), state(), spec(), option::of(origin())).prop_map(|(task, state, spec, command)| {

@@ -38,7 +38,12 @@ pub(crate) enum Reason {
     /// Its file cannot be its spec, or not yet: somebody edits it, or it is put back in a moment.
     Unsettled { file: String, problem: String },
     /// Its queue is paused.
-    Paused { queue: Name },
+    Paused {
+        queue: Name,
+        /// Why, if somebody has said so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
+    },
     /// As many run as may.
     Slots { queue: Name, slots: u32, taken_by: Vec<TaskId> },
     /// Nothing of its queue may run.
@@ -71,7 +76,8 @@ pub(crate) struct Around {
     /// The task's file, if that is none, and why.
     pub(crate) unsettled: Option<(String, String)>,
     pub(crate) queue: Name,
-    pub(crate) paused: bool,
+    /// Why its queue is paused, if it is; empty when nobody says why.
+    pub(crate) paused: Option<String>,
     pub(crate) slots: Result<u32, String>,
     /// The tasks of the queue that run.
     pub(crate) active: Vec<TaskId>,
@@ -97,7 +103,9 @@ pub(crate) fn reasons(rests: Vec<Reason>, around: &Around) -> Vec<Reason> {
     reasons.extend(rests);
     let unsettled = around.unsettled.clone();
     reasons.extend(unsettled.map(|(file, problem)| Reason::Unsettled { file, problem }));
-    reasons.extend(around.paused.then(|| Reason::Paused { queue: queue() }));
+    let because = |why: &String| Some(why.clone()).filter(|why| !why.is_empty());
+    let paused = around.paused.as_ref().map(because);
+    reasons.extend(paused.map(|because| Reason::Paused { queue: queue(), because }));
     match &around.slots {
         Ok(0) => reasons.push(Reason::NoSlots { queue: queue() }),
         Ok(slots) if active.len() >= *slots as usize => {
@@ -143,9 +151,7 @@ impl Reason {
         match self {
             Reason::NotAdmitted => "its command is not answered yet".to_owned(),
             Reason::NoDaemon => "no daemon runs; start one with `gitspool daemon`".to_owned(),
-            Reason::Short { of, message } => {
-                format!("{}: {message}; it goes on when there is room", of.words())
-            }
+            Reason::Short { of, message } => format!("{}: {message}; it goes on by itself", of.words()),
             Reason::Held => "it is held; `gitspool release` it".to_owned(),
             Reason::Unseen { run, outcome } => format!(
                 "run {run} {}, and nobody knows what it has done: `gitspool release` does it again, `gitspool cancel` ends it",
@@ -155,15 +161,14 @@ impl Reason {
                 let time = start_at.map(|at| format!(", {at}")).unwrap_or_default();
                 format!("it waits for its time{time}; `gitspool release` makes it ready at once")
             }
-            Reason::Task { edge, task, state } => match edge {
-                Edge::Needs => format!("it needs the success of task {task}, which is {state}"),
-                Edge::After => format!("it waits for the end of task {task}, which is {state}"),
-                Edge::AfterFailed => {
-                    format!("it starts only if task {task} ends without success, and that is {state}")
-                }
-            },
+            Reason::Task { edge, task, state } => words_of_edge(*edge, *task, state),
             Reason::Unsettled { file, problem } => format!("its file {file} is being edited: {problem}"),
-            Reason::Paused { queue } => format!("queue {queue} is paused; remove its file PAUSED"),
+            Reason::Paused { queue, because } => {
+                let because = because.as_deref().map_or(String::new(), |because| format!(": {because}"));
+                format!(
+                    "queue {queue} is paused{because}; `gitspool resume {queue}`, or rm of its PAUSED, lets it go on"
+                )
+            }
             Reason::Slots { queue, slots, taken_by } => {
                 format!("all {slots} slots of queue {queue} are taken, by {}", ids(taken_by))
             }
@@ -210,6 +215,17 @@ impl Reason {
     }
 }
 
+/// Why a task waits for another, which is in that state.
+fn words_of_edge(edge: Edge, task: TaskId, state: &str) -> String {
+    match edge {
+        Edge::Needs => format!("it needs the success of task {task}, which is {state}"),
+        Edge::After => format!("it waits for the end of task {task}, which is {state}"),
+        Edge::AfterFailed => {
+            format!("it starts only if task {task} ends without success, and that is {state}")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,7 +240,7 @@ mod tests {
             short: None,
             unsettled: None,
             queue: "default".parse().unwrap(),
-            paused: false,
+            paused: None,
             slots: Ok(2),
             active: vec![],
             before: vec![],
@@ -259,7 +275,7 @@ mod tests {
             daemon: false,
             short: Some((Shortage::Space, "full".into())),
             unsettled: Some(("f".into(), "no".into())),
-            paused: true,
+            paused: Some("lunch".into()),
             active: vec![task(1), task(2)],
             before: (3..20).map(task).collect(),
             lane: Some(("l".parse().unwrap(), 1, vec![task(2)])),

@@ -36,6 +36,8 @@ fn refusal_of(event: &Event) -> Option<(TaskId, &str, &Refusal)> {
         | Event::Edited { .. }
         | Event::Accepted { .. }
         | Event::Marked { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
         | Event::Collected { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }

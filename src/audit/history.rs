@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::series::{Part, Whose};
 use super::{Audit, Kind, by_hand};
+use crate::breaker::{self, Breakers};
 use crate::checkpoint::Checkpoint;
 use crate::event::{Event, SpecText};
 use crate::id::{Name, TaskId};
@@ -32,6 +33,9 @@ pub(super) struct History {
     pub(super) last_seq: u64,
     /// What live runs have, by host.
     ledgers: BTreeMap<Name, Ledger>,
+    /// How queues stand, by our log; and how they stood at the checkpoint.
+    pub(super) breakers: Breakers,
+    pub(super) breakers_checked: Breakers,
     /// The states that our tasks had at the checkpoint, and the lines of their specs.
     pub(super) checked: BTreeMap<TaskId, (State, u64)>,
 }
@@ -68,6 +72,8 @@ impl History {
             | Event::EditRefused { .. }
             | Event::Accepted { .. }
             | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
@@ -159,6 +165,13 @@ impl Audit<'_> {
                     true => history.checked.remove(&task),
                     false => history.checked.insert(task, (told.state.clone(), told.spec_seq)),
                 };
+            }
+        }
+        if ours {
+            let spec_of = |task| history.tasks.get(&task).and_then(|told| told.spec.as_ref());
+            breaker::step(&mut history.breakers, &line.event, |task| Some(spec_of(task)?.queue.clone()));
+            if !self.is_behind_checkpoint(line.seq) {
+                history.breakers_checked.clone_from(&history.breakers);
             }
         }
         if matches!(line.event, Event::EditRefused { .. }) {

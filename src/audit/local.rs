@@ -44,6 +44,13 @@ impl Audit<'_> {
         if let Some(task) = differs {
             let what =
                 format!("it tells something else of task {task} than the log up to line {}", checkpoint.seq);
+            return self.find(Kind::CheckpointDiffers, path, what, self.unless_checkpointed());
+        }
+        // Of a task whose text is gone nobody knows in which queue it was.
+        let all_known = history.tasks.values().all(|told| told.spec.is_some());
+        if all_known && checkpoint.queues != history.breakers_checked {
+            let what =
+                format!("it tells something else of queues than the log up to line {}", checkpoint.seq);
             self.find(Kind::CheckpointDiffers, path, what, self.unless_checkpointed());
         }
     }

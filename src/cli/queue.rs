@@ -35,6 +35,9 @@ struct SetArguments {
     /// Remove a lane: its tasks have the queue's slots then
     #[arg(long, value_name = "NAME")]
     no_lane: Vec<String>,
+    /// How many of its runs may break one after the other before it is paused; 0 for any number
+    #[arg(long, value_name = "N")]
+    breaker: Option<u32>,
     /// What a task has that does not say it, as timeout_seconds=60 or workspace.kind=none; a number, JSON or a text
     #[arg(long, value_name = "KEY=VALUE")]
     default: Vec<String>,
@@ -92,6 +95,9 @@ fn set(context: &Context, arguments: &SetArguments) -> Result<Answer, CliError> 
     let mut command = json!({"type": "set", "queue": arguments.queue});
     if let Some(slots) = arguments.slots {
         command["slots"] = slots.into();
+    }
+    if let Some(breaker) = arguments.breaker {
+        command["breaker"] = breaker.into();
     }
     for (key, map) in [("lanes", lanes), ("defaults", defaults)] {
         if !map.is_empty() {

@@ -41,7 +41,8 @@ pub(super) struct QueueStatus {
     pub(super) name: Name,
     /// As far as they can be read.
     settings: Option<queue::Settings>,
-    paused: bool,
+    /// Why it is paused, if it is; empty when nobody says why.
+    paused: Option<String>,
     counts: Counts,
     /// The same by lane, with the lane's slots; of a queue that lists lanes.
     lanes: BTreeMap<Option<Name>, (Option<u32>, Counts)>,
@@ -202,7 +203,7 @@ impl QueueStatus {
                 lanes.entry(lane).or_default().1[at] += 1;
             }
         }
-        let paused = store::exists(&layout.paused(&name));
+        let paused = paused(layout, &name);
         let (settings, error) = match settings {
             Ok(settings) => (Some(settings), None),
             Err(error) => (None, Some(error)),
@@ -223,7 +224,8 @@ impl QueueStatus {
             };
         let lanes: Vec<Value> = self.lanes.iter().map(lane).collect();
         json!({
-            "queue": self.name, "slots": slots, "paused": self.paused, "lanes": lanes,
+            "queue": self.name, "slots": slots, "paused": self.paused.is_some(),
+            "paused_because": self.paused.as_ref().filter(|why| !why.is_empty()), "lanes": lanes,
             "active": active, "ready": ready, "waiting": waiting, "held": held, "error": self.error,
             "settings": self.settings,
         })
@@ -242,7 +244,7 @@ impl QueueStatus {
     fn cells(&self) -> Vec<String> {
         let [active, ready, waiting, held] = self.counts;
         let slots = self.settings.as_ref().map_or("?".to_owned(), |settings| settings.slots.to_string());
-        let paused = if self.paused { "paused" } else { "" };
+        let paused = if self.paused.is_some() { "paused" } else { "" };
         let error = self.error.clone().unwrap_or_default();
         vec![
             self.name.to_string(),
@@ -271,12 +273,27 @@ pub(super) fn tables(queues: &[QueueStatus]) -> String {
     let rows: Vec<Vec<String>> = queues.iter().map(QueueStatus::cells).collect();
     let head = ["QUEUE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD", "PAUSED", "WRONG"];
     let mut out = shown::table(&head, &rows);
+    for (queue, why) in queues.iter().filter_map(|queue| Some((&queue.name, queue.paused.as_ref()?))) {
+        let why = if why.is_empty() { String::new() } else { format!(": {}", escape::line(why)) };
+        out.push_str(&format!("queue {queue} is paused{why}; `gitspool resume {queue}` lets it go on\n"));
+    }
     let lanes: Vec<Vec<String>> = queues.iter().flat_map(QueueStatus::lane_cells).collect();
     if !lanes.is_empty() {
         let head = ["QUEUE", "LANE", "SLOTS", "ACTIVE", "READY", "WAITING", "HELD"];
         out.push_str(&format!("\n{}", shown::table(&head, &lanes)));
     }
     out
+}
+
+/// Why a queue is paused, if it is: what its file `PAUSED` says first, which may be nothing.
+pub(super) fn paused(layout: &Layout, queue: &Name) -> Option<String> {
+    let path = layout.paused(queue);
+    if !store::exists(&path) {
+        return None;
+    }
+    let text = store::read_if_small(&path, command::BYTES_MAX).ok().flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    Some(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// The settings of a queue, or what is wrong with them.

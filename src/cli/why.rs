@@ -126,7 +126,7 @@ fn look_around(spool: &Spool, found: &Found, spec: &Spec) -> Result<Around, CliE
         short: record.and_then(|record| record.short).map(|short| (short.of, short.message)),
         unsettled: problem_of(&found.path).map(|problem| (found.path.display().to_string(), problem)),
         queue: found.queue.clone(),
-        paused: store::exists(&layout.paused(&found.queue)),
+        paused: status::paused(layout, &found.queue),
         slots: settings.map(|settings| settings.slots),
         active: active.map(|other| other.task).collect(),
         before,

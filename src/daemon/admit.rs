@@ -29,7 +29,7 @@ use super::short::unreadable;
 use super::target::Found;
 
 /// How much of the reason of a cancel is kept.
-const REASON_BYTES_MAX: usize = 4 * 1024;
+pub(super) const REASON_BYTES_MAX: usize = 4 * 1024;
 
 impl Daemon {
     /// Decides about one command. Every command is answered: by a line of the log, and the receipt that follows it.
@@ -88,6 +88,8 @@ impl Daemon {
             Command::Edit(edit) => self.edit(origin, *edit, scope),
             Command::Retry { target } => self.retry(origin, &target, scope),
             Command::Set { queue, changes } => self.set(origin, &queue, &changes, scope).map(Some),
+            Command::Pause { queue, reason } => self.pause(origin, &queue, reason, scope).map(Some),
+            Command::Resume { queue } => self.resume_queue(origin, &queue, scope).map(Some),
             Command::Say { how, target, .. } => Err(self.cannot_say(how.kind(), &target, scope)),
             Command::Note(note) => self.note(origin, note, scope).map(Some),
             Command::MarkRead(mark_read) => self.mark_read(origin, mark_read, scope).map(Some),

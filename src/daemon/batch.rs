@@ -1,5 +1,6 @@
 //! Batches of decisions: noted, made durable in one write, and only then carried out.
 
+use crate::breaker::Ending;
 use crate::clock;
 use crate::event::{By, Event, Origin};
 use crate::id::TaskId;
@@ -39,8 +40,9 @@ impl Daemon {
         if let Some(live) = self.queues.set_state(task, &state) {
             self.ended.insert(task, live);
         }
-        let Told { by, command, reason, evidence } = told;
-        let event = Event::Moved { task, state, by, command, reason, evidence, spec: None };
+        let Told { by, command, reason, evidence, ending } = told;
+        let broken = ending.map_or(0, |ending| self.run_is_over(task, ending));
+        let event = Event::Moved { task, state, by, command, reason, evidence, spec: None, broken };
         self.batch.push(Decision { event, effects, before: Some(before) });
     }
 
@@ -118,6 +120,7 @@ impl Daemon {
     /// Does what a durable line asks for. What fails is told and done again by the next start, which owes the same.
     fn carry_out(&mut self, decision: &Decision, line: &Line<Event>) {
         self.put_back(&line.event);
+        self.note_pause(&line.event);
         if let Some((task, state)) = line.event.state() {
             let rests = state.live_attempt().is_none() && !state.is_ended();
             if !rests || matches!(line.event, Event::Edited { .. }) {
@@ -159,14 +162,16 @@ pub(super) struct Told {
     pub(super) command: Option<Origin>,
     pub(super) reason: Option<String>,
     pub(super) evidence: Option<Evidence>,
+    /// What the end of a run says of its queue.
+    pub(super) ending: Option<Ending>,
 }
 
 impl Told {
     pub(super) fn by(by: By) -> Told {
-        Told { by, command: None, reason: None, evidence: None }
+        Told { by, command: None, reason: None, evidence: None, ending: None }
     }
 
     pub(super) fn command(origin: Origin, reason: Option<String>) -> Told {
-        Told { by: By::Command, command: Some(origin), reason, evidence: None }
+        Told { by: By::Command, command: Some(origin), reason, evidence: None, ending: None }
     }
 }

@@ -67,8 +67,11 @@ impl Daemon {
             state: live.state.clone(),
             spec_seq: live.spec_seq,
         };
-        let checkpoint =
-            Checkpoint { seq: self.log.last_seq(), tasks: self.queues.tasks().map(checked).collect() };
+        let checkpoint = Checkpoint {
+            seq: self.log.last_seq(),
+            tasks: self.queues.tasks().map(checked).collect(),
+            queues: self.pauses.logged(),
+        };
         self.in_checkpoint = std::mem::take(&mut self.touched);
         let job = Job { checkpoint, touched: self.in_checkpoint.clone() };
         self.quiet_at = clock::monotonic() + QUIET;

@@ -9,7 +9,6 @@ use crate::event::By;
 use crate::id::{Name, TaskId};
 use crate::inbox;
 use crate::resource::Assigned;
-use crate::store;
 use crate::task;
 use crate::time::Timestamp;
 
@@ -57,8 +56,7 @@ impl Daemon {
     }
 
     fn pick(&self) -> Vec<(TaskId, Assigned)> {
-        let goes_on = |queue: &Name| !store::exists(&self.layout.paused(queue));
-        self.queues.pick(&self.resources, goes_on).starts
+        self.queues.pick(&self.resources, |queue: &Name| self.goes_on(queue)).starts
     }
 
     /// Whether nothing runs and nothing can start now. What waits for its time keeps nobody waiting, nor does what wants
@@ -78,7 +76,7 @@ impl Daemon {
         if waiting > 0 {
             tracing::warn!("{} for their time or for others, and no daemon for that", tasks(waiting));
         }
-        let goes_on = |name: &&Name| !store::exists(&self.layout.paused(name));
+        let goes_on = |name: &&Name| self.goes_on(name);
         let ready = |name: &Name| self.queues.queue(name).map_or(0, |queue| queue.ready.iter().count());
         let ready: usize = self.queues.names().iter().filter(goes_on).map(ready).sum();
         if ready > 0 {

@@ -152,6 +152,7 @@ impl Daemon {
 
     fn end_look(&mut self) {
         let Some(look) = self.look.take() else { return };
+        self.draw_pauses();
         self.look_at_room();
         self.look_at_day();
         let end = clock::monotonic();
@@ -185,6 +186,7 @@ impl Daemon {
                 Some(folder) => {
                     if names.is_none() {
                         self.read_settings(&at.queue);
+                        self.look_at_pause(&at.queue);
                         if !self.has_folders(&at.queue) {
                             // Somebody removed a folder, and not each task in it: what is known is drawn again.
                             self.draw_again(&at.queue)?;

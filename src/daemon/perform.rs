@@ -57,6 +57,7 @@ impl Daemon {
             }
         }
         self.put_back_owed();
+        self.draw_pauses();
     }
 
     /// Forgets a task that has ended, when its file lies where it should.

@@ -62,6 +62,8 @@ impl Daemon {
             Event::Accepted { task, .. } => *task,
             Event::Marked { .. }
             | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::EditRefused { .. }
             | Event::DaemonStarted { .. }

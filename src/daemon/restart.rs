@@ -18,7 +18,7 @@ use crate::history;
 use crate::id::{Name, RunId, TaskId};
 use crate::inbox::{self, Edited, Gate};
 use crate::input::Input;
-use crate::jsonl::{self, Line};
+use crate::jsonl::Line;
 use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::log::Log;
 use crate::mutant::{self, Mutant};
@@ -38,9 +38,10 @@ use crate::watch::Watch;
 use super::batch::Decision;
 use super::checkpoint;
 use super::edits::{self, Edits};
+use super::pauses::Pauses;
 use super::perform::folder_of;
 use super::said::{Earlier, Late, Said, said};
-use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, Workers, daemon_record};
+use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, Workers, daemon_record, trouble};
 
 /// A task as the checkpoint and the log after it tell it.
 struct Known {
@@ -69,13 +70,15 @@ impl Daemon {
         store::make_lasting_dir(&layout.events_of(&host))?;
         let sealed = history::segments(&layout, &host)?.last().map_or(0, |(last, _)| *last);
         let checkpoint = checkpoint::read(&layout)?;
-        let checkpoint_seq = checkpoint.seq;
+        let (checkpoint_seq, paused) = (checkpoint.seq, checkpoint.queues.clone());
         let last = daemon_record(&layout);
         trust(&layout, &host, last.is_some())?;
         // A number that was given is never given again, even if somebody removed the log.
         let opened = Log::open(&layout.now(&host), sealed.max(checkpoint_seq))?;
         let lines = history::lines_after(&layout, &host, checkpoint_seq)?;
         let known = fold(&layout, &host, checkpoint, &lines)?;
+        let queue_of = |task: TaskId| known.get(&task).map(|known| known.spec.queue.clone());
+        let pauses = Pauses::known(paused, &lines, queue_of);
         let record = DaemonRecord::new(host.clone());
         let edits = Edits::new(Edited::new(Duration::from_millis(spool.settings.settle_ms)));
         let now = clock::monotonic();
@@ -103,6 +106,7 @@ impl Daemon {
             touched: std::collections::BTreeSet::new(),
             in_checkpoint: std::collections::BTreeSet::new(),
             edits,
+            pauses,
             undone: HashMap::new(),
             failed_sync: None,
             keys: HashMap::new(),
@@ -162,7 +166,7 @@ impl Daemon {
             self.draw_anew()?;
         }
         self.sweep()?;
-        let repaired = in_short(repaired);
+        let repaired = trouble::in_short(repaired);
         for message in &repaired {
             tracing::warn!("{message}");
         }
@@ -174,6 +178,7 @@ impl Daemon {
             self.refuse_text(task, &path, edits::too_late(task, &state), belongs);
         }
         self.look_through()?;
+        self.pause_what_is_broken();
         self.commit()?;
         let live: Vec<(TaskId, State)> =
             self.queues.tasks().map(|(task, live)| (task, live.state.clone())).collect();
@@ -311,15 +316,6 @@ fn trust(layout: &Layout, host: &Name, ended_out_of_order: bool) -> Result<(), S
     }
 }
 
-/// What was wrong with the log, short enough for a line of it.
-fn in_short(messages: Vec<String>) -> Vec<String> {
-    const MESSAGES_MAX: usize = 20;
-    const BYTES_MAX: usize = 1024;
-    let rest = messages.len().saturating_sub(MESSAGES_MAX);
-    let first = messages.iter().take(MESSAGES_MAX).map(|message| jsonl::clip(message, BYTES_MAX));
-    first.chain((rest > 0).then(|| format!("... and {rest} more"))).collect()
-}
-
 /// Folds the lines after a checkpoint into what it knew.
 fn fold(
     layout: &Layout,
@@ -393,18 +389,5 @@ fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Ar
         SpecText::Elsewhere { text_sha256 } => {
             Ok(texts::read(layout, text_sha256)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_wrong_fits_into_a_line_however_much_it_was() {
-        assert_eq!(in_short(vec!["one".to_owned()]), ["one"]);
-        let many = in_short(vec!["\u{1}".repeat(10_000); 2_000]);
-        assert_eq!(many.last().unwrap(), "... and 1980 more");
-        assert!(serde_json::to_string(&many).unwrap().len() < jsonl::LINE_BYTES_MAX / 2);
     }
 }

@@ -60,6 +60,7 @@ impl Daemon {
             reason: None,
             evidence: None,
             spec: Some(spec_text),
+            broken: 0,
         };
         let spec_seq = self.log.last_seq() + self.batch.len() as u64 + 1;
         self.queues.insert(task, Live { state, spec, spec_seq });

@@ -77,6 +77,7 @@ impl Daemon {
 
     /// Undoes what the log had no room for, the last first.
     pub(super) fn undo(&mut self, batch: Vec<Decision>) {
+        self.pauses.undo();
         for decision in batch.into_iter().rev() {
             let cancels = is_cancel(&decision.event);
             self.forget_key(&decision.event);
@@ -90,6 +91,8 @@ impl Daemon {
                     | Event::EditRefused { .. }
                     | Event::Accepted { .. }
                     | Event::Marked { .. }
+                    | Event::Paused { .. }
+                    | Event::Resumed { .. }
                     | Event::Collected { .. }
                     | Event::DaemonStarted { .. }
                     | Event::DaemonStopped { .. }
@@ -98,6 +101,9 @@ impl Daemon {
                 self.postponed.push(Postponed { origin, refusal, cancels });
             } else if let Event::EditRefused { claim, .. } = &decision.event {
                 self.undo_refusal(*claim);
+                continue;
+            } else if matches!(decision.event, Event::Paused { .. } | Event::Resumed { .. }) {
+                // It is found out again: by the ends of runs, or where the file lies or not.
                 continue;
             } else if decision.event.state().is_none() {
                 // That we have started is told when there is room.
@@ -265,7 +271,7 @@ pub(super) fn is_owed(event: &Event) -> bool {
     let ends = |state: &State| state.is_ended() || matches!(state, State::Cancelling { .. });
     matches!(event, Event::DaemonStopped { .. } | Event::Collected { .. })
         || event.state().is_some_and(|(_, state)| ends(state))
-        || matches!(event, Event::Moved { by: By::Run, .. })
+        || matches!(event, Event::Moved { by: By::Run, .. } | Event::Paused { by: By::Daemon, .. })
         || is_cancel(event)
 }
 
@@ -289,6 +295,8 @@ fn is_cancel(event: &Event) -> bool {
         | Event::Edited { .. }
         | Event::EditRefused { .. }
         | Event::Refused { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
         | Event::Collected { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }

@@ -12,6 +12,7 @@
 mod world;
 mod actors;
 mod verbs;
+mod pauses;
 mod oracle;
 mod sequences;
 mod walk;

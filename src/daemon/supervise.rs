@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use crate::assignment::Assignment;
+use crate::breaker;
 use crate::cgroup;
 use crate::clock;
 use crate::event::By;
 use crate::id::{RunId, TaskId};
 use crate::input::Failure;
-use crate::jsonl;
+use crate::jsonl::{self, Line};
 use crate::launched::Launch;
 use crate::lock::{self, Lock};
 use crate::log::{Durability, Log, LogError, Opened};
@@ -127,8 +128,22 @@ impl Daemon {
             )),
         };
         let ended = task::Event::RunEnded { attempt: run.attempt, outcome, next };
-        self.decide(run.task, &ended, Told { evidence: Some(evidence), reason, ..Told::by(By::Run) });
+        let why = format!("run {run} {}: {}", outcome.words(), evidence.words());
+        let ending = Some(breaker::ending(outcome, outcome != Outcome::Failed || self.has_begun(run)?));
+        let told = Told { evidence: Some(evidence), reason, ending, ..Told::by(By::Run) };
+        let queue = self.spec_of(run.task).map(|spec| spec.queue.clone());
+        self.decide(run.task, &ended, told);
+        queue.into_iter().for_each(|queue| self.pause_if_broken(&queue, &why));
         Ok(())
+    }
+
+    /// Whether the agent of a run was started.
+    fn has_begun(&self, run: RunId) -> Result<bool, StoreError> {
+        let paths = self.layout.run(run);
+        let log = store::read_if_there(&paths.log())?.unwrap_or_default();
+        let started = |line: &Line<record::Event>| matches!(line.event, record::Event::AgentStarted { .. });
+        // The launch stage tells when it could not become the agent.
+        Ok(jsonl::parse(&log).lines.iter().any(started) && !store::exists(&paths.launch_error()))
     }
 
     /// What comes after a run, by its task's policy. A wait counts from the run's end.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::jsonl;
 use crate::log::LogError;
 use crate::shortage::Shortage;
 use crate::spool::SpoolError;
@@ -78,5 +79,27 @@ impl RunError {
             RunError::Log(error) => error.store(),
             RunError::Start(_) => None,
         }
+    }
+}
+
+/// What was wrong with the log, short enough for a line of it.
+pub(super) fn in_short(messages: Vec<String>) -> Vec<String> {
+    const MESSAGES_MAX: usize = 20;
+    const BYTES_MAX: usize = 1024;
+    let rest = messages.len().saturating_sub(MESSAGES_MAX);
+    let first = messages.iter().take(MESSAGES_MAX).map(|message| jsonl::clip(message, BYTES_MAX));
+    first.chain((rest > 0).then(|| format!("... and {rest} more"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_wrong_fits_into_a_line_however_much_it_was() {
+        assert_eq!(in_short(vec!["one".to_owned()]), ["one"]);
+        let many = in_short(vec!["\u{1}".repeat(10_000); 2_000]);
+        assert_eq!(many.last().unwrap(), "... and 1980 more");
+        assert!(serde_json::to_string(&many).unwrap().len() < jsonl::LINE_BYTES_MAX / 2);
     }
 }

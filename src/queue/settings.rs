@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::breaker;
 use crate::defaults::Defaults;
 use crate::id::Name;
 use crate::json::{self, Shape};
@@ -19,6 +20,9 @@ pub(crate) struct Settings {
     /// The lanes that tasks may name. Where none are listed, a lane has the queue's limit only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) lanes: BTreeMap<Name, Lane>,
+    /// How many of its runs may break one after the other before it is paused; 0 for any number.
+    #[serde(skip_serializing_if = "breaker::is_usual")]
+    pub(crate) breaker: u32,
     /// What its tasks have that do not say otherwise.
     #[serde(skip_serializing_if = "Defaults::is_empty")]
     pub(crate) defaults: Defaults,
@@ -36,12 +40,23 @@ pub(crate) struct Lane {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { slots: 2, lanes: BTreeMap::new(), defaults: Defaults::default(), retention: None }
+        Settings {
+            slots: 2,
+            lanes: BTreeMap::new(),
+            breaker: breaker::BROKEN_MAX,
+            defaults: Defaults::default(),
+            retention: None,
+        }
     }
 }
 
-const SHAPE: Shape =
-    Shape(&[("slots", None), ("lanes", None), ("defaults", None), ("retention", Some(&retention::SHAPE))]);
+const SHAPE: Shape = Shape(&[
+    ("slots", None),
+    ("lanes", None),
+    ("breaker", None),
+    ("defaults", None),
+    ("retention", Some(&retention::SHAPE)),
+]);
 const LANE: Shape = Shape(&[("slots", None)]);
 
 /// Reads a queue's settings.
@@ -53,13 +68,13 @@ pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
             check_lane(lane, settings)?;
         }
     }
-    let Plain { slots, lanes, defaults, retention } = json::typed(map)?;
+    let Plain { slots, lanes, breaker, defaults, retention } = json::typed(map)?;
     let defaults = Defaults::parse(defaults).map_err(|refusal| {
         let below = refusal.path.as_deref().and_then(|at| at.strip_prefix('$')).unwrap_or_default();
         let path = format!("$.defaults{below}");
         refusal.at(path)
     })?;
-    Ok(Settings { slots, lanes, defaults, retention })
+    Ok(Settings { slots, lanes, breaker, defaults, retention })
 }
 
 /// The settings as a file has them.
@@ -68,14 +83,15 @@ pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
 struct Plain {
     slots: u32,
     lanes: BTreeMap<Name, Lane>,
+    breaker: u32,
     defaults: Map<String, Value>,
     retention: Option<Retention>,
 }
 
 impl Default for Plain {
     fn default() -> Plain {
-        let Settings { slots, lanes, .. } = Settings::default();
-        Plain { slots, lanes, defaults: Map::new(), retention: None }
+        let Settings { slots, lanes, breaker, .. } = Settings::default();
+        Plain { slots, lanes, breaker, defaults: Map::new(), retention: None }
     }
 }
 
@@ -138,7 +154,15 @@ mod tests {
     fn slots_are_read_strictly() {
         assert_eq!(parse_settings(b"{\"slots\": 7}").unwrap().slots, 7);
         assert_eq!(parse_settings(b"{}").unwrap(), Settings::default());
-        for bad in ["{\"slots\": -1}", "{\"slot\": 1}", "{\"slots\": \"2\"}", "{\"slots\": 1", ""] {
+        assert_eq!(parse_settings(b"{\"breaker\": 0}").unwrap().breaker, 0);
+        for bad in [
+            "{\"slots\": -1}",
+            "{\"breaker\": true}",
+            "{\"slot\": 1}",
+            "{\"slots\": \"2\"}",
+            "{\"slots\": 1",
+            "",
+        ] {
             assert!(parse_settings(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -89,6 +89,7 @@ pub(crate) fn problems(sandbox: &Sandbox) -> Vec<String> {
     check_numbers("the spool's log", &log, &mut problems);
     let tasks = fold(sandbox, &log, &mut problems);
     check_given(&log, &mut problems);
+    check_paused(&log, &tasks, &mut problems);
     check_tree(sandbox, &tasks, &mut problems);
     check_answers(sandbox, &log, &tasks, &mut problems);
     check_runs(sandbox, &tasks, &mut problems);
@@ -119,6 +120,25 @@ pub(crate) fn problems(sandbox: &Sandbox) -> Vec<String> {
     }
     problems.extend(findings(sandbox));
     problems
+}
+
+/// Between the line that pauses a queue and the one that lets it go on nothing of it starts.
+fn check_paused(log: &[Value], tasks: &BTreeMap<String, Told>, problems: &mut Vec<String>) {
+    let mut paused = BTreeSet::new();
+    for line in log {
+        let queue = line["queue"].as_str().unwrap_or_default();
+        match line["type"].as_str() {
+            Some("queue.paused") => drop(paused.insert(queue)),
+            Some("queue.resumed") => drop(paused.remove(queue)),
+            Some("task.moved") if line["state"]["is"] == "active" && line["by"] == "daemon" => {
+                let queue = line["task"].as_str().and_then(|task| tasks.get(task)).map(|task| &task.queue);
+                if queue.is_some_and(|queue| paused.contains(queue.as_str())) {
+                    problems.push(format!("a task of a paused queue starts: {line}"));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What the program itself finds wrong with the spool, a finding in each line.

@@ -1,6 +1,6 @@
 //! What `doctor` says of queues: their settings, what this host has to give to their tasks, and what they keep.
 
-use super::super::{find, host};
+use super::super::{find, host, status};
 use super::{Finding, fail, ok, warn};
 use crate::clock;
 use crate::command::BYTES_MAX;
@@ -19,6 +19,11 @@ pub(super) fn check_queues(layout: &Layout, findings: &mut Vec<Finding>) {
     for queue in queues {
         let path = layout.queue_record(&queue);
         let shown = path.display();
+        if let Some(why) = status::paused(layout, &queue) {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let way = format!("`gitspool resume {queue}`, or rm {}", layout.paused(&queue).display());
+            findings.push(warn(format!("queue {queue} is paused{why}"), way));
+        }
         findings.push(
             match store::read_if_small(&path, BYTES_MAX)
                 .map(|bytes| bytes.map(|bytes| queue::parse_settings(&bytes)))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::pauses;
 use super::world::{self, World};
 use crate::answer::Receipt;
 use crate::command;
@@ -126,6 +127,7 @@ impl World {
         kept(&lines, before, seen)?;
         answered(&files, &lines, seen)?;
         given(&lines)?;
+        pauses::told(&lines)?;
         read(&files, &lines)?;
         self.placed(&files, &lines, seen)?;
         self.ran(&files, &lines)

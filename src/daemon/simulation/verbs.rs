@@ -58,6 +58,13 @@ pub(super) enum Verb {
     EditBadly,
     AgentEnds,
     KillSupervisor,
+    /// The same of a queue whose breaker trips at that.
+    TripBreaker,
+    Pause,
+    Resume,
+    /// `touch PAUSED`, and `rm PAUSED`.
+    PauseByHand,
+    ResumeByHand,
     /// It is quiet for so long that a checkpoint is due.
     Quiet,
     /// The next line begins a new file of the log.
@@ -67,7 +74,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 30] = [
+    pub(super) const ALL: [Verb; 35] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
@@ -95,6 +102,11 @@ impl Verb {
         Verb::EditBadly,
         Verb::AgentEnds,
         Verb::KillSupervisor,
+        Verb::TripBreaker,
+        Verb::Pause,
+        Verb::Resume,
+        Verb::PauseByHand,
+        Verb::ResumeByHand,
         Verb::Quiet,
         Verb::NextDay,
         Verb::Restart,
@@ -138,6 +150,11 @@ impl World {
             | Verb::EditInPlace
             | Verb::AgentEnds
             | Verb::KillSupervisor
+            | Verb::TripBreaker
+            | Verb::Pause
+            | Verb::Resume
+            | Verb::PauseByHand
+            | Verb::ResumeByHand
             | Verb::NextDay
             | Verb::Restart => self.look_soon(),
         }
@@ -201,6 +218,10 @@ impl World {
             Verb::AgentEnds => self.end_an_agent(),
             Verb::KillSupervisor if self.supervisors.is_empty() => {}
             Verb::KillSupervisor => self.kill_supervisor(0),
+            Verb::TripBreaker => self.trip_breaker(),
+            Verb::Pause => self.ask_of_queue("pause"),
+            Verb::Resume => self.ask_of_queue("resume"),
+            Verb::PauseByHand | Verb::ResumeByHand => self.pause_by_hand(verb == Verb::PauseByHand),
             Verb::Quiet => on(|machine| machine.pass(Duration::from_secs(3))),
             Verb::NextDay => on(|machine| machine.wall += 24 * 60 * 60 * 1_000_000),
             Verb::Restart => {
@@ -239,7 +260,7 @@ impl World {
         self.drop_command(&command);
     }
 
-    fn drop_command(&mut self, command: &Value) {
+    pub(super) fn drop_command(&mut self, command: &Value) {
         self.drop_file("command", command.to_string().as_bytes());
     }
 
@@ -328,6 +349,7 @@ impl World {
     pub(super) fn finish(&mut self) -> Result<(), Killed> {
         for _ in 0..200 {
             let before = on(|machine| machine.steps);
+            self.pause_by_hand(false);
             self.end_an_agent();
             self.wait(LONG)?;
             if on(|machine| machine.steps == before && machine.processes.agents().is_empty()) {

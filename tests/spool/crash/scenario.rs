@@ -19,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 25] = [
+pub(super) const SCENARIOS: [Scenario; 26] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -179,6 +179,12 @@ pub(super) const SCENARIOS: [Scenario; 25] = [
         hard: &[("nightly/queue.json", 1), ("nightly/queue.json", 2), ("fdatasync", 2)],
     },
     Scenario {
+        name: "trip a breaker",
+        prepare: ready_and_broken,
+        arguments: drain,
+        hard: &[("-> spool/queue/default/PAUSED", 1), ("-> spool/queue/default/failed", 1)],
+    },
+    Scenario {
         name: "gc",
         prepare: ended_and_collected,
         arguments: drain,
@@ -203,7 +209,7 @@ impl Scenario {
         match self.name {
             "init" | "submit by the command line" | "refuse" | "set a queue" => 0,
             "hold, release and by hand" | "checkpoint" | "cancel what others wait for" => 3,
-            "rotate" | "edit by hand" => 2,
+            "rotate" | "edit by hand" | "trip a breaker" => 2,
             _ => 1,
         }
     }
@@ -340,6 +346,16 @@ fn waiting_till_now() -> Sandbox {
             return sandbox;
         }
     }
+}
+
+/// A run comes to nothing, and another task must not start because of that.
+fn ready_and_broken() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.set_queue(&json!({"slots": 1, "breaker": 1}));
+    admitted(&sandbox, "job", &json!({"run": ["/no/such/program"], "workspace": {"kind": "none"}}));
+    admitted(&sandbox, "next", &plain_job(&sandbox));
+    go_on(&sandbox);
+    sandbox
 }
 
 fn ready_prompt() -> Sandbox {

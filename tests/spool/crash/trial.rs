@@ -255,6 +255,10 @@ fn recover(sandbox: &Sandbox, before: &[Before]) -> Vec<String> {
     sandbox.drain();
     sandbox.wait_until("the end of all processes", || sandbox.processes().is_empty());
     let mut found = spool_problems(sandbox);
+    let trips = |line: &Value| line["type"] == "queue.paused" && line["by"] == "daemon";
+    if sandbox.log().iter().any(trips) && !sandbox.spool("queue/default/PAUSED").exists() {
+        found.push("a breaker has tripped, and its file is not there".to_owned());
+    }
     if scenario::go_on(sandbox) {
         sandbox.drain();
         found.extend(spool_problems(sandbox));
@@ -321,6 +325,7 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
             "lost" => begun <= 1 && matches!(fault, Fault::Kill { .. }),
             // Only what was not begun may fail, and only when something was made to fail. Where the launch stage cannot
             // even write down why, its exit code must do.
+            "failed" if scenario.name == "trip a breaker" => begun == 0,
             "failed" => is_failure && begun == 0 && (says_why || last["evidence"]["exit_code"] == 126),
             "blocked" => begun == 0,
             "none" => last["state"]["is"] == "held" && begun == 0,

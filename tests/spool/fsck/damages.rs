@@ -340,6 +340,15 @@ fn of_local() -> Vec<Damage> {
                 it["tasks"][0]["state"] = json!({"is": "ready", "rank": 7, "attempts": 0});
             });
         }),
+        mended(
+            "a checkpoint that tells of a queue that is not paused",
+            &["checkpoint_differs"],
+            |sandbox, _| {
+                edit_json(&sandbox.spool(".local/checkpoint.json"), |it| {
+                    it["queues"] = json!({"default": {"broken": 5, "paused": true}});
+                });
+            },
+        ),
         permitted("the checkpoint is gone", |sandbox, _| no_checkpoint(sandbox)),
         daemons("the record of a daemon that is gone", &["daemon_gone"], |sandbox, _| {
             let record = json!({"pid": 1, "host": "vm", "version": "0", "started_at": AT});
