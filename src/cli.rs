@@ -17,6 +17,7 @@ mod fsck;
 mod gc;
 mod hold;
 mod init;
+mod kept;
 mod logs;
 mod ls;
 mod mark_read;
@@ -67,8 +68,10 @@ use clap::{Parser, Subcommand};
 use crate::daemon::DaemonError;
 use crate::environment;
 use crate::escape;
+use crate::git::GitError;
 use crate::id::Name;
 use crate::refusal::Refusal;
+use crate::restore::RestoreError;
 use crate::scope::Scope;
 use crate::spool::{self, Spool, SpoolError};
 use crate::store::StoreError;
@@ -99,6 +102,10 @@ pub(crate) enum CliError {
     Stdout(io::Error),
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// What was asked about is not there: the answer is no.
     #[error("{0}")]
     NotFound(String),
@@ -158,6 +165,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
     Gc(gc::Arguments),
+    Kept(kept::Arguments),
 }
 
 /// The scope of this command line; set once, before any verb looks for a task, so that none can forget it.
@@ -280,6 +288,7 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Fsck(arguments) => fsck::run(context, &arguments),
         Verb::Gc(arguments) => gc::run(context, &arguments),
+        Verb::Kept(arguments) => kept::run(context, &arguments),
     }
 }
 

@@ -72,6 +72,8 @@ impl Said {
         if !self.says_in("workspace", "cleanup") {
             workspace.cleanup = Cleanup::default();
         }
+        workspace.keep_ignored &= self.says_in("workspace", "keep_ignored");
+        workspace.keep_bytes_max.take_if(|_| !self.says_in("workspace", "keep_bytes_max"));
     }
 }
 

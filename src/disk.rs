@@ -21,9 +21,11 @@ pub(crate) use either::{
 #[cfg(not(test))]
 pub(crate) use system::{
     File, allocate, exchange, exists, link_metadata, list, lock, look, make_dir, make_dirs, make_fifo,
-    metadata, open, punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room, set_modified,
-    sync_file_system, try_lock, try_lock_shared,
+    make_link, metadata, open, punch_hole, read_at, remove_dir, remove_file, remove_tree, rename, room,
+    set_mode, set_modified, sync_file_system, try_lock, try_lock_shared,
 };
+#[cfg(test)]
+pub(crate) use system::{make_link, set_mode};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,11 @@
 //! refused, and no command has a time limit.
 #![expect(clippy::disallowed_methods, reason = "the one module that runs git")]
 
+mod commits;
+mod objects;
+
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,6 +25,9 @@ use gix::refs::{FullName, Target};
 use crate::clock;
 use crate::environment;
 use crate::store::{self, StoreError};
+
+pub(crate) use commits::{count_commits, diff_stat, is_within, resolve};
+pub(crate) use objects::{Sort, blob_id, is_tree_name};
 
 /// Who makes the commits and ref changes that gitspool makes itself.
 const IDENTITY_NAME: &str = "gitspool";
@@ -100,6 +107,36 @@ pub(crate) struct Launcher {
 
 /// Runs a git command that needs no worktree, and gives what it wrote; `git_dir` may be private to a worktree.
 pub(crate) fn plumbing<S: AsRef<OsStr>>(git_dir: &Path, arguments: &[S]) -> Result<Vec<u8>, GitError> {
+    output(plumber(git_dir), arguments, git_dir)
+}
+
+/// The same for a command that reads `input` on its stdin; the folder is private to us, and keeps it meanwhile.
+pub(crate) fn plumbing_of<S: AsRef<OsStr>>(
+    private: &Path,
+    arguments: &[S],
+    input: &[u8],
+) -> Result<Vec<u8>, GitError> {
+    let path = private.join("gitspool-input");
+    store::remove(&path)?;
+    store::create_new(&path, input, 0o600)?;
+    let mut command = plumber(private);
+    // A file, and no pipe: nobody waits for anybody.
+    command.stdin(store::at("open", &path, File::open(&path))?);
+    output(command, arguments, private)
+}
+
+/// The same as [`plumbing`], and what it writes goes to a file that is there, however long it is.
+pub(crate) fn plumbing_to<S: AsRef<OsStr>>(
+    git_dir: &Path,
+    arguments: &[S],
+    path: &Path,
+) -> Result<(), GitError> {
+    let mut command = plumber(git_dir);
+    command.stdout(store::at("open", path, File::options().write(true).open(path))?);
+    output(command, arguments, git_dir).map(drop)
+}
+
+fn plumber(git_dir: &Path) -> Command {
     let mut command = Command::new("git");
     prepare(&mut command, git_dir);
     command
@@ -107,7 +144,7 @@ pub(crate) fn plumbing<S: AsRef<OsStr>>(git_dir: &Path, arguments: &[S]) -> Resu
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_NO_LAZY_FETCH", "1");
     command.args(EVERYWHERE).args(WITHOUT_WORKTREE).arg(folder_option("--git-dir=", git_dir));
-    output(command, arguments, git_dir)
+    command
 }
 
 /// Runs a git command in the worktree `root` through the launcher, and gives what it wrote.
@@ -190,51 +227,8 @@ pub(crate) fn object_of<S: AsRef<OsStr>>(git_dir: &Path, arguments: &[S]) -> Res
     ObjectId::from_hex(said.trim_ascii_end()).map_err(|_| unread(first_word(arguments), &said))
 }
 
-/// Resolves what a user wrote to a commit; `None` when it is none.
-pub(crate) fn resolve(git_dir: &Path, revision: &str) -> Result<Option<ObjectId>, GitError> {
-    let wanted = format!("{revision}^{{commit}}");
-    match object_of(git_dir, &["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
-        // With `--quiet`, silence means that there is no such commit; whatever else went wrong is said.
-        Err(GitError::Failed { said, .. }) if said.is_empty() => Ok(None),
-        other => other.map(Some),
-    }
-}
-
-/// The number of commits that `head` has and `base` has not.
-pub(crate) fn count_commits(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<u64, GitError> {
-    let said = plumbing(git_dir, &["rev-list", "--count", &format!("{base}..{head}")])?;
-    let text = String::from_utf8_lossy(&said);
-    text.trim().parse().map_err(|_| unread("rev-list".to_owned(), &said))
-}
-
-/// What changed between two commits: files, lines added, lines removed.
-pub(crate) fn diff_stat(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<[u64; 3], GitError> {
-    let (base, head) = (base.to_string(), head.to_string());
-    // `diff-tree`, not `diff`: it does not obey what `diff.*` of the configuration says.
-    let options = ["diff-tree", "-r", "--find-renames", "--shortstat", "--no-ext-diff", "--no-textconv"];
-    let said = plumbing(git_dir, &[&options[..], &[&base, &head]].concat())?;
-    read_stat(&String::from_utf8_lossy(&said)).ok_or_else(|| unread("diff-tree".to_owned(), &said))
-}
-
-/// Reads ` 3 files changed, 10 insertions(+), 2 deletions(-)`, of which each part may be absent.
-fn read_stat(text: &str) -> Option<[u64; 3]> {
-    let mut stat = [0; 3];
-    for part in text.trim().split(", ").filter(|part| !part.is_empty()) {
-        let (number, what) = part.split_once(' ')?;
-        let at = ["file", "insertion", "deletion"].iter().position(|word| what.starts_with(word))?;
-        stat[at] = number.parse().ok()?;
-    }
-    Some(stat)
-}
-
-/// Whether `ancestor` is `commit` or one of its ancestors.
-pub(crate) fn is_within(git_dir: &Path, ancestor: ObjectId, commit: ObjectId) -> Result<bool, GitError> {
-    let said =
-        plumbing(git_dir, &["rev-list", "--max-count=1", &ancestor.to_string(), &format!("^{commit}")])?;
-    Ok(said.is_empty())
-}
-
-fn unread(command: String, said: &[u8]) -> GitError {
+/// What a command said, and we cannot read.
+pub(crate) fn unread(command: String, said: &[u8]) -> GitError {
     GitError::Unread { command, said: String::from_utf8_lossy(said).into_owned() }
 }
 
@@ -401,14 +395,6 @@ fn failed(action: &str, repository: &Path, error: &gix::Error) -> GitError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_short_stat_is_read_whatever_part_is_absent() {
-        assert_eq!(read_stat(" 3 files changed, 10 insertions(+), 2 deletions(-)\n"), Some([3, 10, 2]));
-        assert_eq!(read_stat(" 1 file changed, 1 deletion(-)\n"), Some([1, 0, 1]));
-        assert_eq!(read_stat(""), Some([0, 0, 0]));
-        assert_eq!(read_stat("nonsense"), None);
-    }
 
     #[test]
     fn a_branch_name_is_what_git_takes_for_one() {

@@ -1,40 +1,69 @@
-//! What is kept of a worktree: all that its commits do not have, as one commit that nothing of the agent's points at.
+//! What is kept of a worktree: all that its branches do not have, as one commit that nothing of the agent's points at.
 //!
-//! The commit's first parent is the worktree's `HEAD`, its tree is the files as they lie there, byte for byte; what was
-//! staged and then changed again is a second parent. It is made in a private folder inside the worktree's administrative
-//! folder, with a copy of the index and a `HEAD` of its own, so that git touches neither the agent's index nor its
-//! `HEAD`, and needs no environment for it.
+//! The commit's first parent is the worktree's `HEAD`, its tree is the files as they lie there, byte for byte. What was
+//! staged and then changed again is a second parent. A further one has what no tree can hold (`manifest`, `staged`), and as
+//! its own parents the commits that nothing else will name. All is made in a private folder inside the worktree's
+//! administrative folder, with a copy of the index and a `HEAD` of its own, so that git touches neither the agent's index
+//! nor its `HEAD`, and needs no environment for it.
 //!
-//! Weak: what an ignored file holds is not kept, nor commits that only the reflog still names.
+//! Git is asked, through the launcher, what of the tracked files it takes for unchanged and what it ignores. What it names
+//! otherwise is read here and written by gix: no filter, attribute or hook has a part in that, nor has the index of an agent.
+//!
+//! A tracked file that git calls unchanged, and that was written since the checkout, is kept as it lies there when a checkout
+//! would not make it so: git compares what its filters make of a file.
+//!
+//! Weak: times, owners and extended attributes.
+
+mod blockers;
+mod commits;
+mod content;
+mod files;
+mod making;
+mod manifest;
+mod reading;
+mod staged;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use walkdir::WalkDir;
+use serde::{Deserialize, Serialize};
 
 use crate::git::{self, GitError, Launcher, Repository};
+
 use crate::id::RunId;
 use crate::store;
+use crate::time::Timestamp;
+use crate::workspace::{Blocker, BlockerKind};
 
-/// How the message of a commit of uncommitted work begins.
+pub(crate) use blockers::{holders, processes};
+pub(crate) use commits::stashes;
+pub(crate) use content::of as content_of;
+pub(crate) use making::over_earlier;
+pub(crate) use manifest::{Area, Entry as Held, Sort as HeldSort, stays_inside};
+pub(crate) use reading::{Kept, KeptRef, all, bytes, read};
+pub(crate) use staged::{Entry as Staged, Flag, GITLINK};
+
+/// How the messages of the commits begin that are made here, and that of one of uncommitted work.
+pub(crate) const OWN_SUBJECT: &str = "gitspool: ";
 pub(crate) const SUBJECT: &str = "gitspool: uncommitted work";
+pub(crate) const OTHER_SUBJECT: &str = "gitspool: other work";
+const STAGED_SUBJECT: &str = "gitspool: staged work";
+const RECORD_SUBJECT: &str = "gitspool: what no tree holds";
+
+/// What the record's tree has.
+const RECORD: &str = "record.json";
+const MANIFEST: &str = "manifest";
+const INDEX: &str = "index";
+const BLOBS: &str = "blobs";
+const STAGES: &str = "stages";
 
 /// How many lines of `git status` a summary has.
 const SUMMARY_LINES_MAX: usize = 20;
 
-/// What stands in `HEAD`'s folder while something is half done.
-const UNFINISHED: &[(&str, &str)] = &[
-    ("MERGE_HEAD", "merge"),
-    ("CHERRY_PICK_HEAD", "cherry-pick"),
-    ("REVERT_HEAD", "revert"),
-    ("rebase-merge", "rebase"),
-    ("rebase-apply", "rebase"),
-    ("sequencer", "sequence of picks"),
-    ("BISECT_LOG", "bisection"),
-];
+/// How many parents a commit gets at most.
+const PARENTS_MAX: usize = 500;
 
 /// The worktree that is looked at.
 pub(crate) struct Place<'a> {
@@ -43,10 +72,24 @@ pub(crate) struct Place<'a> {
     /// The worktree's administrative folder.
     pub(crate) admin: &'a Path,
     pub(crate) root: &'a Path,
+    /// The short name of the branch that was made for it.
+    pub(crate) branch: &'a str,
+    /// The stashes that there were before it was made.
+    pub(crate) stashes: HashSet<String>,
+    /// When it had been checked out.
+    pub(crate) made_at: Option<Timestamp>,
+    /// The commit that was checked out first.
+    pub(crate) base: ObjectId,
     /// The commits that may be the head when `HEAD` itself leads nowhere, the best first.
     pub(crate) fallback: Vec<ObjectId>,
     /// What an earlier look has kept.
     pub(crate) earlier: Option<ObjectId>,
+    /// Whether the worktree is to go: then also what changes seldom is kept, such as submodules.
+    pub(crate) goes: bool,
+    /// Whether what git ignores is kept too.
+    pub(crate) ignored: bool,
+    /// How many bytes are kept at most, of what git does not have.
+    pub(crate) bytes_max: u64,
 }
 
 /// What lies in a worktree.
@@ -56,10 +99,34 @@ pub(crate) struct Found {
     pub(crate) on_branch: bool,
     pub(crate) dirty: bool,
     pub(crate) summary: Option<String>,
-    /// Whether something is there that the commit cannot hold, so that the worktree must stay.
-    pub(crate) blocked: bool,
-    /// The commit of what was not committed; no ref holds it yet.
+    /// What the commit cannot hold, so that the worktree must stay.
+    pub(crate) blockers: Vec<Blocker>,
+    /// The commit of what no commit of the agent has, or nothing names; no ref holds it yet.
     pub(crate) uncommitted: Option<ObjectId>,
+    /// By this it is seen whether anything has changed since.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+/// What is kept beside the files, for whoever restores it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) format: u32,
+    pub(crate) run: RunId,
+    /// Where `HEAD` stood, if it was on a branch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) branch: Option<String>,
+    /// The commit that was checked out first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) base: Option<String>,
+    /// The tree of the index, where that had no conflicts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) staged: Option<String>,
+    /// The stashes, the oldest first: commit and message.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) stashes: Vec<(String, String)>,
+    /// The commits that nothing else names, stashes among them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) commits: Vec<String>,
 }
 
 /// One line of `git status`.
@@ -68,49 +135,114 @@ struct Entry {
     path: Vec<u8>,
 }
 
+/// What git tells of a worktree, and what lies there.
+#[derive(Default)]
+struct Seen {
+    entries: Vec<Entry>,
+    indexed: Vec<Staged>,
+    content: content::Content,
+    /// Git could not be asked: nothing counts as unchanged.
+    blind: bool,
+}
+
+/// Whether a file in the administrative folder is the agent's: not ours, and not one that a new worktree has anew.
+fn is_admin_file(below: &Path) -> bool {
+    let first =
+        below.components().next().map(|part| part.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    let is_anew = matches!(&first[..], b"index" | b"commondir" | b"gitdir" | b"locked");
+    let is_lock = below.extension().is_some_and(|end| end == "lock");
+    !is_anew && !is_lock && !first.starts_with(b"sharedindex.") && !first.starts_with(b"gitspool-")
+}
+
 /// Looks at a worktree whose agent has ended, and makes a commit of what is not committed. Changes nothing there.
 pub(crate) fn look(place: &Place<'_>, launcher: &Launcher) -> Result<Found, GitError> {
     let repository = Repository::open(place.common)?;
-    let (head, on_branch) = head_of(place, &repository)?;
+    let (head, branch) = head_of(place, &repository)?;
+    let mut blockers = blockers::unfinished(place.admin);
     let private = make_private(place.admin, head)?;
-    let is_there = std::fs::symlink_metadata(place.root).is_ok_and(|meta| meta.is_dir());
-    let all = if is_there { status(launcher, &private, place.root)? } else { Vec::new() };
-    let (ignored, entries): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| entry.code == "!!");
-    let mut notes = unfinished(place.admin);
+    let mut seen = Seen { indexed: read_index(&private, &mut blockers)?, ..Seen::default() };
+    let is_there = store::is_real_folder(place.root);
     if is_there {
-        notes.extend(unkeepable(place.root, &ignored)?);
-        notes.extend(hidden(&private, place.root)?);
+        see(place, launcher, &private, &mut seen, &mut blockers)?;
     } else if store::exists(place.root) {
-        notes.push("the worktree's folder was replaced by something else".to_owned());
+        let what = "the worktree's folder was replaced by something else".to_owned();
+        blockers.push(blockers::blocker(BlockerKind::Replaced, what));
     }
-    let dirty = !entries.is_empty() || !notes.is_empty();
-    let uncommitted = if dirty || !is_there {
-        commit_all(place, &repository, launcher, &private, head, &entries, is_there)?
-    } else {
-        None
+    let making = making::Making {
+        place,
+        launcher,
+        repository: &repository,
+        private: &private,
+        head,
+        branch,
+        is_there,
     };
+    let made = making.commit(&mut seen, &mut blockers)?;
     store::remove_tree(&private)?;
-    let summary = dirty.then(|| summary(&notes, &entries));
-    let dirty = dirty || uncommitted.is_some();
-    Ok(Found { head, on_branch, dirty, summary, blocked: !notes.is_empty(), uncommitted })
+    let dirty =
+        !seen.entries.is_empty() || !blockers.is_empty() || made.is_some_and(|made| made.is_uncommitted);
+    let summary = dirty.then(|| summary(&blockers, &seen.entries)).filter(|summary| !summary.is_empty());
+    let on_branch = making.branch.is_some_and(|branch| branch.starts_with("refs/heads/"));
+    let uncommitted = made.map(|made| made.commit);
+    let fingerprint = seen.content.fingerprint;
+    Ok(Found { head, on_branch, dirty, summary, blockers, uncommitted, fingerprint })
 }
 
-/// The worktree's head, and whether a branch holds it. When `HEAD` leads nowhere (its branch was deleted), the log of
+/// Asks git what has changed and what is ignored, and looks at all that lies there.
+fn see(
+    place: &Place<'_>,
+    launcher: &Launcher,
+    private: &Path,
+    seen: &mut Seen,
+    blockers: &mut Vec<Blocker>,
+) -> Result<(), GitError> {
+    seen.content = content::of(place.root);
+    // Git would wait for the writer of a fifo with such a name, and follow a link.
+    let read_by_git = [&b".gitignore"[..], b".gitattributes", b".gitmodules"];
+    let is_trap = |lying: &&content::Lying| {
+        let name = lying.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let is_none =
+            !matches!(lying.kind, content::Kind::File | content::Kind::Folder | content::Kind::Link);
+        is_none && read_by_git.contains(&name)
+    };
+    if let Some(trap) = seen.content.lying.iter().find(is_trap) {
+        let what = format!("{} is no file, so git cannot be asked what it ignores", shown(&trap.path));
+        blockers.push(blockers::blocker(BlockerKind::Unreadable, what));
+        seen.blind = true;
+    } else {
+        let all = status(launcher, private, place.root)?;
+        let (ignored, entries): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| entry.code == "!!");
+        if !place.ignored {
+            let bare = |entry: Entry| entry.path.strip_suffix(b"/").unwrap_or(&entry.path).to_vec();
+            seen.content.without(&ignored.into_iter().map(bare).collect());
+        }
+        let intended = entries.iter().filter(|entry| entry.code == " A").map(|entry| &entry.path[..]);
+        staged::mark(&mut seen.indexed, &intended.collect());
+        seen.entries = entries;
+    }
+    for path in &seen.content.unreadable {
+        let what = format!("{} cannot be read", shown(path));
+        blockers.push(blockers::blocker(BlockerKind::Unreadable, what));
+    }
+    Ok(())
+}
+
+/// The worktree's head, and the full name of its branch. When `HEAD` leads nowhere (its branch was deleted), the log of
 /// `HEAD` says where it was last.
-fn head_of(place: &Place<'_>, repository: &Repository) -> Result<(ObjectId, bool), GitError> {
+fn head_of(place: &Place<'_>, repository: &Repository) -> Result<(ObjectId, Option<String>), GitError> {
     // An error is an answer here: what the agent made of its HEAD must not keep us from saving its work.
     if let Ok(head) = Repository::open(place.admin).and_then(|worktree| worktree.head())
         && let Some(commit) = head.commit
         && repository.commit(commit).is_some()
     {
-        return Ok((commit, head.branch.is_some_and(|branch| branch.starts_with("refs/heads/"))));
+        return Ok((commit, head.branch));
     }
     let log = store::read_if_there(&place.admin.join("logs").join("HEAD"))?.unwrap_or_default();
     let logged = log.rsplit(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(1));
     let logged = logged.filter_map(|id| ObjectId::from_hex(id).ok());
     let mut candidates = logged.chain(place.fallback.iter().copied());
     let found = candidates.find(|id| repository.commit(*id).is_some());
-    found.map(|id| (id, false)).ok_or_else(|| GitError::Repository {
+    found.map(|id| (id, None)).ok_or_else(|| GitError::Repository {
         action: "find the commit of HEAD".to_owned(),
         repository: place.admin.to_owned(),
         said: "neither HEAD nor its log names a commit".to_owned(),
@@ -124,11 +256,21 @@ fn make_private(admin: &Path, head: ObjectId) -> Result<PathBuf, GitError> {
     store::make_one_dir(&private)?;
     store::create_new(&private.join("HEAD"), format!("{head}\n").as_bytes(), 0o600)?;
     store::create_new(&private.join("commondir"), b"../../..\n", 0o600)?;
-    let has_index = copy_index(admin, &private)?;
-    if !has_index {
+    if !copy_index(admin, &private)? {
         git::plumbing(&private, &["read-tree", "HEAD"])?;
     }
     Ok(private)
+}
+
+/// Reads the private index; one that git cannot read is replaced by what `HEAD` has.
+fn read_index(private: &Path, blockers: &mut Vec<Blocker>) -> Result<Vec<Staged>, GitError> {
+    let read = staged::read(private);
+    let Err(GitError::Failed { said, .. } | GitError::Unread { said, .. }) = read else { return read };
+    let what = format!("its index cannot be read: {}", shown(said.as_bytes()));
+    blockers.push(blockers::blocker(BlockerKind::Index, what));
+    store::remove(&private.join("index"))?;
+    git::plumbing(private, &["read-tree", "HEAD"])?;
+    staged::read(private)
 }
 
 /// Copies the agent's index over the private one; tells whether there is one.
@@ -145,14 +287,21 @@ fn copy_index(admin: &Path, private: &Path) -> Result<bool, GitError> {
 }
 
 fn status(launcher: &Launcher, private: &Path, root: &Path) -> Result<Vec<Entry>, GitError> {
+    const AS_IT_IS: &[&str] = &[
+        // Else a file of the same size and time counts as unchanged.
+        "-c",
+        "core.trustctime=true",
+        "-c",
+        "core.checkStat=default",
+        "-c",
+        "core.fileMode=true",
+        "-c",
+        "core.symlinks=true",
+    ];
     // `--ignore-submodules=all`: else git runs in a repository below, under that one's configuration.
     let options = ["--untracked-files=all", "--ignored=matching", "--ignore-submodules=all", "--no-renames"];
-    let said = git::in_worktree(
-        launcher,
-        private,
-        root,
-        &[&["status", "--porcelain=v1", "-z"], &options[..]].concat(),
-    )?;
+    let arguments = [AS_IT_IS, &["status", "--porcelain=v1", "-z"], &options[..]].concat();
+    let said = git::in_worktree(launcher, private, root, &arguments)?;
     let lines = said.split(|byte| *byte == 0).filter_map(|line| line.split_at_checked(3));
     let entry = |(code, path): (&[u8], &[u8])| Entry {
         code: String::from_utf8_lossy(&code[..2]).into_owned(),
@@ -161,165 +310,14 @@ fn status(launcher: &Launcher, private: &Path, root: &Path) -> Result<Vec<Entry>
     Ok(lines.map(entry).collect())
 }
 
-fn unfinished(admin: &Path) -> Vec<String> {
-    let there = UNFINISHED.iter().filter(|(name, _)| store::exists(&admin.join(name)));
-    there.map(|(name, what)| format!("an unfinished {what} ({name})")).collect()
-}
-
-/// What no commit of ours can hold: repositories of their own below the worktree, and folders that we cannot read.
-fn unkeepable(root: &Path, ignored: &[Entry]) -> Result<Vec<String>, GitError> {
-    let ignored: HashSet<&[u8]> =
-        ignored.iter().map(|entry| entry.path.strip_suffix(b"/").unwrap_or(&entry.path)).collect();
-    let mut notes = Vec::new();
-    let mut walk = WalkDir::new(root).min_depth(1).into_iter();
-    while let Some(entry) = walk.next() {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                let path = error.path().unwrap_or(root);
-                notes.push(format!("{} cannot be read", shown(path.as_os_str().as_bytes())));
-                continue;
-            }
-        };
-        let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        let is_git = entry.file_name() == ".git";
-        // The worktree's own `.git` is a file; a folder in its place is a repository that the agent made.
-        let is_own = is_git && entry.depth() == 1 && !entry.file_type().is_dir();
-        let is_ignored = ignored.contains(below.as_os_str().as_bytes());
-        if is_git && !is_own {
-            let folder =
-                below.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            notes.push(format!("{} is a repository of its own", shown(folder.as_os_str().as_bytes())));
-        }
-        if entry.file_type().is_dir() && (is_git || is_ignored) {
-            walk.skip_current_dir();
-        }
-    }
-    Ok(notes)
-}
-
-/// Files that git was told to look away from: their changes are in no status and in no commit.
-fn hidden(private: &Path, root: &Path) -> Result<Vec<String>, GitError> {
-    let said = git::plumbing(private, &["ls-files", "-v", "-z"])?;
-    let lines = said.split(|byte| *byte == 0).filter_map(|line| line.split_at_checked(2));
-    let is_hidden = |tag: u8, path: &[u8]| {
-        let path = root.join(OsString::from_vec(path.to_vec()));
-        tag.is_ascii_lowercase() || (tag == b'S' && store::exists(&path))
-    };
-    let hidden = lines.filter(|(tag, path)| is_hidden(tag[0], path));
-    Ok(hidden
-        .map(|(_, path)| format!("{} is marked as unchanged, so its changes are unseen", shown(path)))
-        .collect())
-}
-
-/// Makes the commit of everything that is not committed; `None` when that is nothing.
-fn commit_all(
-    place: &Place<'_>,
-    repository: &Repository,
-    launcher: &Launcher,
-    private: &Path,
-    head: ObjectId,
-    entries: &[Entry],
-    is_there: bool,
-) -> Result<Option<ObjectId>, GitError> {
-    let head_tree = repository.commit(head).map(|commit| commit.tree);
-    let is_unmerged = |entry: &Entry| entry.code.contains('U') || entry.code == "AA" || entry.code == "DD";
-    // An index with conflicts is no tree; their sides are in the commits that are merged, which stay as they are.
-    let staged = if entries.iter().any(is_unmerged) { None } else { Some(write_tree(private)?) };
-    if is_there {
-        // `write-tree` has written the index anew, with a later time, without a look at the files.
-        copy_index(place.admin, private)?;
-        add_all(launcher, private, place.root, entries)?;
-    }
-    let tree = write_tree(private)?;
-    let staged = staged.filter(|staged| *staged != tree && Some(*staged) != head_tree);
-    if Some(tree) == head_tree && staged.is_none() {
-        return Ok(None);
-    }
-    let mut parents = vec![head];
-    if let Some(staged) = staged {
-        parents.push(commit_tree(place, staged, &[head], "gitspool: staged work")?);
-    }
-    over_earlier(place, repository, tree, parents).map(Some)
-}
-
-fn write_tree(private: &Path) -> Result<ObjectId, GitError> {
-    git::object_of(private, &["write-tree"])
-}
-
-/// Adds all files to the private index as they lie there, byte for byte.
-fn add_all(launcher: &Launcher, private: &Path, root: &Path, entries: &[Entry]) -> Result<(), GitError> {
-    const AS_THEY_LIE: &[&str] = &[
-        // Attributes are read from the empty tree, so that no filter and no rule for line ends changes what is kept.
-        "-c",
-        "attr.tree=4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-        "-c",
-        "core.autocrlf=false",
-        "-c",
-        "core.safecrlf=false",
-        // Else files outside the sparse part are refused.
-        "-c",
-        "core.sparseCheckout=false",
-        // Else an unreadable file is left out.
-        "-c",
-        "add.ignoreErrors=false",
-    ];
-    let mut arguments: Vec<OsString> = AS_THEY_LIE.iter().map(OsString::from).collect();
-    arguments.extend(["add", "--all", "--", "."].map(OsString::from));
-    // Git shows a repository below as one untracked folder; added, it would be a link to a commit that nobody keeps.
-    for entry in entries.iter().filter(|entry| entry.code == "??" && entry.path.ends_with(b"/")) {
-        let mut pattern = OsString::from(":(exclude,literal)");
-        pattern.push(OsString::from_vec(entry.path.clone()));
-        arguments.push(pattern);
-    }
-    git::in_worktree(launcher, private, root, &arguments)?;
-    Ok(())
-}
-
-/// A commit of `tree` that also holds what was kept earlier; the earlier one itself when it is the same.
-pub(crate) fn over_earlier(
-    place: &Place<'_>,
-    repository: &Repository,
-    tree: ObjectId,
-    mut parents: Vec<ObjectId>,
-) -> Result<ObjectId, GitError> {
-    let tree_of = |id: &ObjectId| repository.commit(*id).map(|commit| commit.tree);
-    if let Some(earlier) = place.earlier {
-        let same = repository.commit(earlier).is_some_and(|commit| {
-            let staged: Vec<_> = commit.parents.iter().skip(1).map(tree_of).collect();
-            commit.tree == tree
-                && commit.parents.first() == parents.first()
-                && parents.iter().skip(1).all(|parent| staged.contains(&tree_of(parent)))
-        });
-        if same {
-            return Ok(earlier);
-        }
-        if !git::is_within(place.common, earlier, parents[0])? {
-            parents.push(earlier);
-        }
-    }
-    commit_tree(place, tree, &parents, SUBJECT)
-}
-
-fn commit_tree(
-    place: &Place<'_>,
-    tree: ObjectId,
-    parents: &[ObjectId],
-    subject: &str,
-) -> Result<ObjectId, GitError> {
-    let mut arguments = vec!["commit-tree".to_owned(), tree.to_string()];
-    arguments.extend(parents.iter().flat_map(|parent| ["-p".to_owned(), parent.to_string()]));
-    arguments.extend(["-m".to_owned(), format!("{subject} of run {}", place.run)]);
-    git::object_of(place.common, &arguments)
-}
-
 /// Notes first, then the first lines of the status.
-fn summary(notes: &[String], entries: &[Entry]) -> String {
-    let mut lines: Vec<String> = notes.iter().take(SUMMARY_LINES_MAX).cloned().collect();
+fn summary(blockers: &[Blocker], entries: &[Entry]) -> String {
+    let mut lines: Vec<String> =
+        blockers.iter().take(SUMMARY_LINES_MAX).map(|blocker| blocker.what.clone()).collect();
     lines.extend(
         entries.iter().map(|entry| format!("{} {}", entry.code, shown(&entry.path))).take(SUMMARY_LINES_MAX),
     );
-    let rest = notes.len() + entries.len() - lines.len();
+    let rest = blockers.len() + entries.len() - lines.len();
     if rest > 0 {
         lines.push(format!("... and {rest} more"));
     }
@@ -327,7 +325,7 @@ fn summary(notes: &[String], entries: &[Entry]) -> String {
 }
 
 /// A path as one line of text that no terminal obeys.
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
     text.chars()
         .flat_map(|c| if matches!(c, '"' | '\'') { vec![c] } else { c.escape_debug().collect() })
@@ -342,9 +340,27 @@ mod tests {
     fn a_summary_has_few_lines_and_says_how_many_it_left_out() {
         let entries: Vec<_> =
             (0..30).map(|n| Entry { code: "??".to_owned(), path: format!("a\n{n}").into_bytes() }).collect();
-        let text = summary(&["an unfinished merge (MERGE_HEAD)".to_owned()], &entries);
+        let merge = blockers::blocker(BlockerKind::Unfinished, "an unfinished merge (MERGE_HEAD)".to_owned());
+        let text = summary(&[merge], &entries);
         assert_eq!(text.lines().count(), 22);
         assert!(text.starts_with("an unfinished merge"), "{text}");
         assert!(text.contains("?? a\\n0") && text.ends_with("... and 10 more"), "{text}");
+    }
+
+    #[test]
+    fn what_a_new_worktree_has_anew_is_not_the_agents() {
+        for (path, expected) in [
+            ("index", false),
+            ("HEAD", true),
+            ("logs/HEAD", true),
+            ("gitspool-made.json", false),
+            ("locked", false),
+            ("index.lock", false),
+            ("modules/index", true),
+            ("sharedindex.1", false),
+            ("rebase-merge/onto", true),
+        ] {
+            assert_eq!(is_admin_file(Path::new(path)), expected, "{path}");
+        }
     }
 }

@@ -72,6 +72,7 @@ mod git;
 mod worktree;
 mod kept;
 mod settlement;
+mod restore;
 mod process;
 mod cgroup;
 mod launch;

@@ -19,10 +19,10 @@ pub(crate) use either::{
 #[cfg(not(test))]
 pub(crate) use system::{
     Pipe, become_subreaper, boot, id, is_alive, kill_marked, marked, own_program, reap, run_editor,
-    signal_descendants, start_serving, start_waiting,
+    signal_descendants, start_serving, start_waiting, within,
 };
 #[cfg(test)]
-pub(crate) use system::{become_subreaper, own_program, run_editor};
+pub(crate) use system::{become_subreaper, own_program, run_editor, within};
 
 /// What the children of this process have to tell.
 #[derive(Debug, PartialEq, Eq)]

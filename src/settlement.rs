@@ -15,26 +15,36 @@ use crate::id::RunId;
 use crate::kept::{self, Found, Place};
 use crate::layout::StateLayout;
 use crate::store;
-use crate::workspace::{Cleanup, Delivered, Workspace};
+use crate::workspace::{Blocker, BlockerKind, Cleanup, Delivered, Workspace};
 use crate::worktree::{Site, WorktreeError, branch_ref};
 
-/// Says what a run has delivered, keeps what no branch holds, and removes what `cleanup` names.
+/// What becomes of a worktree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) cleanup: Cleanup,
+    /// Whether what git ignores is kept too.
+    pub(crate) keeps_ignored: bool,
+    /// How many bytes are kept at most, of what git does not have.
+    pub(crate) bytes_max: u64,
+}
+
+/// Says what a run has delivered, keeps what no branch holds, and removes what the wish names.
 ///
 /// For a worktree in which no process works any more. Safe to repeat: after a crash at any step it goes on from there.
-/// What cannot be kept (an unfinished merge, a repository inside the worktree) stays, and [`Delivered::removed`] is
-/// false. A tree that cannot be deleted whole waits in the trash. Waits for the repository's lock while it removes.
+/// What cannot be kept, is half done, or is held by somebody stays, and [`Delivered::blockers`] says why. A tree that cannot
+/// be deleted whole waits in the trash. Waits for the repository's lock while it removes.
 ///
 /// # Errors
 ///
 /// The worktree stays, with all that is in it.
 pub(crate) fn settle(
     workspace: &Workspace,
-    cleanup: Cleanup,
+    wish: Wish,
     run: RunId,
     locks: &StateLayout,
     launcher: &Launcher,
 ) -> Result<Delivered, WorktreeError> {
-    let settling = Settling::open(workspace, cleanup, run, locks)?;
+    let settling = Settling::open(workspace, wish, run, locks)?;
     let admin = settling.site.admin();
     if !store::exists(&admin) {
         return settling.removed_before();
@@ -42,36 +52,40 @@ pub(crate) fn settle(
     settling.undo_half_a_removal()?;
     let earlier = settling.repository.ref_value(&settling.site.kept_ref())?;
     let place = settling.place(&admin, earlier)?;
-    let found = kept::look(&place, launcher)?;
+    let mut found = kept::look(&place, launcher)?;
     let mut delivered = settling.measure(found.head)?;
     let kept = settling.keep(&place, &found)?;
-    let removes = cleanup != Cleanup::Never && !found.blocked;
-    if removes {
-        settling.remove(kept)?;
-    }
     delivered.dirty = found.dirty;
-    delivered.dirty_summary = found.summary;
+    delivered.dirty_summary = found.summary.take();
     delivered.kept_ref = kept.map(|_| settling.site.kept_ref());
-    delivered.removed = removes;
+    if place.goes {
+        let mut blockers = std::mem::take(&mut found.blockers);
+        blockers.extend(kept::holders(&place)?);
+        if blockers.is_empty() {
+            blockers = settling.remove(kept, &found)?;
+        }
+        delivered.removed = blockers.is_empty();
+        delivered.blockers = blockers;
+    }
     Ok(delivered)
 }
 
 /// A worktree that is being settled.
 struct Settling<'a> {
     site: Site,
-    cleanup: Cleanup,
+    wish: Wish,
     locks: &'a StateLayout,
     trashed: PathBuf,
     repository: Repository,
     base: ObjectId,
-    /// The full name of the branch that was made for it.
+    /// The short name of the branch that was made for it.
     branch: String,
 }
 
 impl<'a> Settling<'a> {
     fn open(
         workspace: &Workspace,
-        cleanup: Cleanup,
+        wish: Wish,
         run: RunId,
         locks: &'a StateLayout,
     ) -> Result<Settling<'a>, WorktreeError> {
@@ -85,14 +99,27 @@ impl<'a> Settling<'a> {
             ObjectId::from_hex(base.as_bytes()).map_err(|_| WorktreeError::NotAWorktree(root.clone()))?;
         let site = Site { run, common: common.clone(), root: root.clone() };
         let (repository, trashed) = (Repository::open(common)?, locks.trashed(run));
-        Ok(Settling { site, cleanup, locks, trashed, repository, base, branch: branch_ref(branch) })
+        Ok(Settling { site, wish, locks, trashed, repository, base, branch: branch.clone() })
     }
 
     fn place<'s>(&'s self, admin: &'s Path, earlier: Option<ObjectId>) -> Result<Place<'s>, WorktreeError> {
-        let tip = self.repository.ref_value(&self.branch)?;
+        let tip = self.repository.ref_value(&branch_ref(&self.branch))?;
         let Site { run, common, root } = &self.site;
-        let fallback = tip.into_iter().chain([self.base]).collect();
-        Ok(Place { run: *run, common, admin, root, fallback, earlier })
+        Ok(Place {
+            run: *run,
+            common,
+            admin,
+            root,
+            branch: &self.branch,
+            stashes: self.site.stashes_before()?,
+            made_at: self.site.made_at(),
+            base: self.base,
+            fallback: tip.into_iter().chain([self.base]).collect(),
+            earlier,
+            goes: self.wish.cleanup != Cleanup::Never,
+            ignored: self.wish.keeps_ignored,
+            bytes_max: self.wish.bytes_max,
+        })
     }
 
     /// After a crash between the first two steps of removal: back to before the first, and all is as it was.
@@ -113,13 +140,14 @@ impl<'a> Settling<'a> {
 
     /// Sets the kept ref to all that no branch will hold, durably; what an earlier settling has kept is never let go.
     fn keep(&self, place: &Place<'_>, found: &Found) -> Result<Option<ObjectId>, WorktreeError> {
-        let is_held = found.on_branch && self.cleanup != Cleanup::All;
+        let is_held = found.on_branch && self.wish.cleanup != Cleanup::All;
         let is_new = !git::is_within(&self.site.common, found.head, self.base)?;
         let wanted = match (found.uncommitted, self.repository.commit(found.head)) {
             (Some(uncommitted), _) => uncommitted,
             (None, Some(commit)) if is_new && !is_held => match place.earlier {
                 Some(earlier) if !git::is_within(&self.site.common, earlier, found.head)? => {
-                    kept::over_earlier(place, &self.repository, commit.tree, vec![found.head])?
+                    let subject = kept::OTHER_SUBJECT;
+                    kept::over_earlier(place, &self.repository, commit.tree, vec![found.head], subject)?
                 }
                 Some(_) | None => found.head,
             },
@@ -134,7 +162,8 @@ impl<'a> Settling<'a> {
         Ok(Some(wanted))
     }
 
-    fn remove(&self, kept: Option<ObjectId>) -> Result<(), WorktreeError> {
+    /// Removes what the wish names; when the worktree is not what was kept any more, it is put back, and that is told.
+    fn remove(&self, kept: Option<ObjectId>, found: &Found) -> Result<Vec<Blocker>, WorktreeError> {
         let root = &self.site.root;
         let lock = self.site.lock(self.locks)?;
         // Read again from the disk: what is deleted below is nowhere else.
@@ -148,28 +177,44 @@ impl<'a> Settling<'a> {
         store::make_dir(&self.locks.trash())?;
         if store::exists(root) {
             store::rename(root, &self.trashed)?;
+            // From here on nobody comes in by its name; who was there before is seen now.
+            let blockers = self.seen_aside(found);
+            if !blockers.is_empty() {
+                store::rename(&self.trashed, root)?;
+                return Ok(blockers);
+            }
             store::sync_parent(root)?;
             store::sync_parent(&self.trashed)?;
         }
-        if self.cleanup == Cleanup::All {
+        if self.wish.cleanup == Cleanup::All {
             self.delete_branch(kept)?;
         }
         self.site.withdraw(&self.site.admin())?;
         drop(lock);
         self.empty_trash();
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    /// What has come since the worktree was kept.
+    fn seen_aside(&self, found: &Found) -> Vec<Blocker> {
+        let mut blockers = kept::processes(&self.trashed);
+        if kept::content_of(&self.trashed).fingerprint != found.fingerprint {
+            let what = "something in it was changed while it was kept".to_owned();
+            blockers.push(Blocker { kind: BlockerKind::Changing, what });
+        }
+        blockers
     }
 
     /// Deletes the branch if nothing is lost by that, and nobody else stands on it; else it stays.
     fn delete_branch(&self, kept: Option<ObjectId>) -> Result<(), WorktreeError> {
-        let Some(tip) = self.repository.ref_value(&self.branch)? else { return Ok(()) };
+        let Some(tip) = self.repository.ref_value(&branch_ref(&self.branch))? else { return Ok(()) };
         let is_kept = match kept {
             Some(kept) => git::is_within(&self.site.common, tip, kept)?,
             None => false,
         };
         let is_safe = is_kept || git::is_within(&self.site.common, tip, self.base)?;
         if is_safe && !self.is_checked_out_elsewhere()? {
-            self.repository.delete_ref(&self.branch, tip)?;
+            self.repository.delete_ref(&branch_ref(&self.branch), tip)?;
         }
         Ok(())
     }
@@ -178,7 +223,7 @@ impl<'a> Settling<'a> {
         let own = self.site.admin();
         let others = own.parent().map_or_else(|| Ok(Vec::new()), store::names)?;
         let others = others.iter().map(|name| own.with_file_name(name)).filter(|folder| *folder != own);
-        let wanted = format!("ref: {}", self.branch);
+        let wanted = format!("ref: {}", branch_ref(&self.branch));
         for folder in others.chain([self.site.common.clone()]) {
             let head = store::read_if_there(&folder.join("HEAD"))?.unwrap_or_default();
             if head.trim_ascii_end() == wanted.as_bytes() {
@@ -202,10 +247,11 @@ impl<'a> Settling<'a> {
         }
         let kept = self.repository.ref_value(&self.site.kept_ref())?;
         let commit = kept.and_then(|kept| self.repository.commit(kept));
-        let uncommitted = commit.filter(|commit| commit.message.starts_with(kept::SUBJECT));
-        let dirty = uncommitted.is_some();
-        let under = uncommitted.and_then(|commit| commit.parents.first().copied());
-        let head = under.or(kept).or(self.repository.ref_value(&self.branch)?).unwrap_or(self.base);
+        let ours = commit.filter(|commit| commit.message.starts_with(kept::OWN_SUBJECT));
+        let dirty = ours.as_ref().is_some_and(|commit| commit.message.starts_with(kept::SUBJECT));
+        let under = ours.and_then(|commit| commit.parents.first().copied());
+        let head =
+            under.or(kept).or(self.repository.ref_value(&branch_ref(&self.branch))?).unwrap_or(self.base);
         self.site.withdraw(&admin)?;
         self.empty_trash();
         let kept_ref = kept.map(|_| self.site.kept_ref());
@@ -215,15 +261,19 @@ impl<'a> Settling<'a> {
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests act as the agent, who has no such rules")]
-mod tests {
+pub(crate) mod tests {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
     use crate::worktree::tests::Yard;
 
+    pub(crate) fn wish(cleanup: Cleanup) -> Wish {
+        Wish { cleanup, keeps_ignored: false, bytes_max: 1 << 30 }
+    }
+
     fn settle_with(yard: &Yard, made: &Workspace, cleanup: Cleanup) -> Delivered {
-        settle(made, cleanup, yard.run, &yard.state, &Launcher::default()).unwrap()
+        settle(made, wish(cleanup), yard.run, &yard.state, &Launcher::default()).unwrap()
     }
 
     #[test]
@@ -378,27 +428,111 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_blocks_removal_and_is_named() {
-        for (deed, word) in [
-            ("git init -q below && echo x > below/x", "below is a repository of its own"),
-            ("mkdir -p deep/er && git init -q deep/er/below", "deep/er/below is a repository of its own"),
-            ("rm .git && git init -q .", ". is a repository of its own"),
-            ("git init -q sub", "sub is a repository of its own"),
+    fn what_is_half_done_held_or_cannot_be_kept_blocks_removal_and_is_named() {
+        let merge = "git switch -qc x && echo x > top && git commit -qam x && git switch -q - && echo y > top && git commit -qam y";
+        for (deed, kind, word) in [
+            (format!("{merge}; git merge -q x || true"), BlockerKind::Unfinished, "unfinished merge"),
+            (format!("{merge}; git rebase -q x || true"), BlockerKind::Unfinished, "unfinished rebase"),
             (
-                "git switch -qc x && echo x > top && git commit -qam x && git switch -q - && echo y > top && git commit -qam y; git merge -q x || true",
-                "unfinished merge",
+                format!("{merge}; git cherry-pick x || true"),
+                BlockerKind::Unfinished,
+                "unfinished cherry-pick",
             ),
-            ("git update-index --assume-unchanged top && echo hidden > top", "top is marked as unchanged"),
+            ("git bisect start".to_owned(), BlockerKind::Unfinished, "unfinished bisection"),
+            (
+                "git worktree unlock . && git worktree lock --reason 'look first' .".to_owned(),
+                BlockerKind::Locked,
+                "look first",
+            ),
+            (
+                "git worktree add -q inside".to_owned(),
+                BlockerKind::WorktreeInside,
+                "another worktree lies in it",
+            ),
+            ("mkfifo .gitignore".to_owned(), BlockerKind::Unreadable, ".gitignore is no file"),
+            ("truncate -s 2G large".to_owned(), BlockerKind::TooLarge, "large has 2147483648 bytes"),
+            (
+                "echo nonsense > $(git rev-parse --git-dir)/index".to_owned(),
+                BlockerKind::Index,
+                "its index cannot be read",
+            ),
         ] {
             let yard = Yard::new();
             let made = yard.make("a").unwrap();
             yard.at(&made.root, &format!("echo 2 > two; {deed}"));
             let delivered = settle_with(&yard, &made, Cleanup::All);
             assert!(!delivered.removed && delivered.dirty && made.root.is_dir(), "{deed}: {delivered:?}");
-            let summary = delivered.dirty_summary.unwrap();
-            assert!(summary.contains(word), "{deed}: {summary}");
+            let found = delivered.blockers.iter().find(|blocker| blocker.kind == kind);
+            assert!(found.is_some_and(|found| found.what.contains(word)), "{deed}: {:?}", delivered.blockers);
             assert_eq!(yard.bytes_of(&delivered.kept_ref.unwrap(), b"two"), b"2\n", "{deed}");
         }
+    }
+
+    #[test]
+    fn a_process_with_its_place_there_blocks_removal_until_it_is_gone() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        let mut command = std::process::Command::new("cat");
+        command.current_dir(&made.root).stdin(std::process::Stdio::piped());
+        let mut cat = command.spawn().unwrap();
+        let delivered = settle_with(&yard, &made, Cleanup::All);
+        let what = &delivered.blockers[0];
+        assert_eq!((delivered.removed, what.kind), (false, BlockerKind::Process));
+        assert!(what.what.contains(&format!("{} (cat)", cat.id())), "{what:?}");
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
+        assert!(settle_with(&yard, &made, Cleanup::All).removed);
+        yard.is_sound();
+    }
+
+    #[test]
+    fn repositories_inside_and_hidden_changes_are_kept_whole() {
+        for deed in [
+            "git init -q below && echo x > below/x && git -C below add x && git -C below commit -qm x",
+            "mkdir -p deep/er && git init -q deep/er/below",
+            "rm .git && git init -q .",
+            "git init -q sub",
+            "git update-index --assume-unchanged top && echo hidden > top",
+        ] {
+            let yard = Yard::new();
+            let made = yard.make("a").unwrap();
+            yard.at(&made.root, &format!("echo 2 > two; {deed}"));
+            let delivered = settle_with(&yard, &made, Cleanup::All);
+            assert!(delivered.removed && delivered.dirty, "{deed}: {delivered:?}");
+            let kept = delivered.kept_ref.unwrap();
+            assert_eq!(yard.bytes_of(&kept, b"two"), b"2\n", "{deed}");
+            let record = yard.at(&yard.repository, &format!("git show {kept}^2:manifest | tr '\\0' '\\n'"));
+            match deed.contains("assume") {
+                true => assert_eq!(yard.bytes_of(&kept, b"top"), b"hidden\n"),
+                false => assert!(record.contains(".git/config"), "{deed}: {record}"),
+            }
+            yard.is_sound();
+        }
+    }
+
+    #[test]
+    fn commits_that_were_amended_or_reset_away_and_stashes_are_kept() {
+        let yard = Yard::new();
+        yard.at(&yard.repository, "echo users > top; git stash -q");
+        let made = yard.make("a").unwrap();
+        let names = yard.at(
+            &made.root,
+            "echo 1 > top; git commit -qam one; git rev-parse HEAD; git commit -q --amend -m two; git reset -q --hard HEAD~1;
+             git rev-parse ORIG_HEAD; echo stashed > top; echo new > new; git stash -qu; git rev-parse refs/stash; git stash drop -q",
+        );
+        // Of a stash that was dropped on purpose nothing is kept; of one that is there it is.
+        let stash = yard.at(&made.root, "echo more > top; git stash -q; git rev-parse refs/stash");
+        let delivered = settle_with(&yard, &made, Cleanup::All);
+        assert!(delivered.removed && !delivered.dirty, "{delivered:?}");
+        let kept = delivered.kept_ref.clone().unwrap();
+        for name in names.lines().take(2).chain([stash.trim()]) {
+            yard.at(&yard.repository, &format!("git merge-base --is-ancestor {name} {kept}"));
+        }
+        let users = yard.at(&yard.repository, "git rev-parse refs/stash@{1}");
+        let record = yard.at(&yard.repository, &format!("git show {kept}^2:record.json"));
+        assert!(record.contains(stash.trim()) && !record.contains(users.trim()), "{record}");
+        assert_eq!(settle_with(&yard, &made, Cleanup::All), delivered);
+        yard.is_sound();
     }
 
     #[test]
@@ -417,7 +551,7 @@ mod tests {
         let yard = Yard::new();
         let made = yard.make("a").unwrap();
         yard.at(&yard.repository, "rm -r .git/worktrees");
-        let refused = settle(&made, Cleanup::All, yard.run, &yard.state, &Launcher::default());
+        let refused = settle(&made, wish(Cleanup::All), yard.run, &yard.state, &Launcher::default());
         assert!(matches!(refused, Err(WorktreeError::AdminGone { .. })), "{refused:?}");
         assert!(made.root.join("top").exists());
     }

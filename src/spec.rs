@@ -1,5 +1,6 @@
 //! What a task is: the spec that a submit command carries, immutable once its task is active.
 
+mod place;
 mod read;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use crate::retry::{After, Retry};
 use crate::time::Timestamp;
 use crate::workspace;
 
+use place::WORKSPACE;
+pub(crate) use place::WorkspaceSpec;
 pub(crate) use read::{of, parse};
 
 /// A task's spec, as it stands in its file and in the log. Absent keys take the defaults named here.
@@ -111,22 +114,6 @@ pub(crate) struct Spec {
     pub(crate) output_bytes_max: Option<u64>,
 }
 
-/// Where a run works.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct WorkspaceSpec {
-    /// `worktree` when absent and the directory lies in a repository, else `directory`; `none` without a directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<workspace::Kind>,
-    /// The commit to start from; the repository's HEAD when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) base: Option<String>,
-    /// The branch to make; `gitspool/<name or id>` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) branch: Option<String>,
-    pub(crate) cleanup: workspace::Cleanup,
-}
-
 /// Which files take a run's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -184,9 +171,6 @@ pub(crate) enum Work<'a> {
     Script(&'a str),
     Prompt(&'a str),
 }
-
-/// The keys of a workspace in a command.
-const WORKSPACE: Shape = Shape(&[("kind", None), ("base", None), ("branch", None), ("cleanup", None)]);
 
 /// The keys of a policy.
 const RETRY: Shape =
@@ -357,22 +341,6 @@ impl Spec {
             return Err(Refusal::new(Kind::Conflict, message).at("$.workspace.kind"));
         }
         kind.map_or(Ok(()), |kind| self.workspace.check_for(kind))
-    }
-}
-
-impl WorkspaceSpec {
-    /// Refuses what only a worktree can have, when the workspace will be another: it was meant to do something.
-    pub(crate) fn check_for(&self, kind: workspace::Kind) -> Result<(), Refusal> {
-        let cleanup = self.cleanup != workspace::Cleanup::Never;
-        let given = [("base", self.base.is_some()), ("branch", self.branch.is_some()), ("cleanup", cleanup)];
-        match given.iter().find(|(_, given)| *given && kind != workspace::Kind::Worktree) {
-            None => Ok(()),
-            Some((key, _)) => {
-                let message = format!("only a worktree has a {key}, and the workspace is `{}`", kind.word());
-                let refusal = Refusal::new(Kind::Conflict, message).at(format!("$.workspace.{key}"));
-                Err(refusal.hint("leave it out, or give a directory in a repository"))
-            }
-        }
     }
 }
 

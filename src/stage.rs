@@ -3,12 +3,13 @@
 //! Apart from the supervisor so that a run can be cancelled meanwhile, and so that the supervisor stays small.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::Assignment;
+use crate::git::Launcher;
 use crate::layout::{RunLayout, StateLayout};
 use crate::process;
 use crate::record::{self, Event};
@@ -24,6 +25,11 @@ pub(crate) const DISCARD: &str = "discard";
 
 /// The largest part of an answer that may be a text of any length, so that an answer fits into a pipe.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
+const BLOCKERS_MAX: usize = 10;
+const BLOCKER_BYTES_MAX: usize = 500;
+
+/// How much is kept of one worktree, where its task says nothing.
+const KEEP_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What the stage answers, as one JSON object on stdout.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,25 +73,34 @@ fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
     let lines = jsonl::parse::<Event>(&lines).lines;
     let workspace =
         record::fold(&lines).and_then(|record| record.workspace).ok_or("there is no workspace")?;
-    let cleanup = assignment.spec.workspace.cleanup;
+    let asked = &assignment.spec.workspace;
+    let wish = settlement::Wish {
+        cleanup: asked.cleanup,
+        keeps_ignored: asked.keep_ignored,
+        bytes_max: asked.keep_bytes_max.unwrap_or(KEEP_BYTES_MAX),
+    };
     let mut delivered =
-        settlement::settle(&workspace, cleanup, run, &state, &launcher).map_err(|error| error.to_string())?;
+        settlement::settle(&workspace, wish, run, &state, &launcher).map_err(|error| error.to_string())?;
     delivered.dirty_summary = delivered.dirty_summary.map(|summary| jsonl::clip(&summary, TEXT_BYTES_MAX));
+    delivered.blockers.truncate(BLOCKERS_MAX);
+    for blocker in &mut delivered.blockers {
+        blocker.what = jsonl::clip(&blocker.what, BLOCKER_BYTES_MAX);
+    }
     Ok(Answer::Settled { delivered })
 }
 
 /// Runs git in a worktree as the agent would be run.
-fn launcher(paths: &RunLayout) -> crate::git::Launcher {
-    let order = launch::Order {
-        parent: process::id(),
-        umask: 0o022,
-        directory: ".".into(),
-        errors: paths.launch_error(),
-        argv: vec![],
-    };
+fn launcher(paths: &RunLayout) -> Launcher {
+    launcher_of(paths.launch_error())
+}
+
+/// The same for whoever has no run; what went wrong is written to `errors`.
+pub(crate) fn launcher_of(errors: PathBuf) -> Launcher {
+    let order =
+        launch::Order { parent: process::id(), umask: 0o022, directory: ".".into(), errors, argv: vec![] };
     let mut prefix = vec![process::own_program().into_os_string()];
     prefix.extend(order.arguments());
-    crate::git::Launcher { prefix }
+    Launcher { prefix }
 }
 
 fn plan(assignment: &Assignment) -> Plan {

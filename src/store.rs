@@ -22,9 +22,12 @@ use crate::time::Timestamp;
 
 pub(crate) use crate::disk::File;
 
-pub(crate) use failure::{StoreError, at, shortage};
+pub(crate) use failure::{StoreError, at, not_plain, shortage};
 pub(crate) use over::draw_over;
-pub(crate) use shared::{bytes_in, identity_of, open_append_at_once, open_shared, punch_hole, read_part};
+pub(crate) use shared::{
+    bytes_in, identity_of, make_fifo, make_link, open_append_at_once, open_shared, punch_hole, read_part,
+    set_mode,
+};
 
 /// How much room there is on the file system of `path`; `None` when it does not tell.
 pub(crate) fn room(path: &Path) -> Option<Room> {
@@ -373,6 +376,11 @@ pub(crate) fn exists(path: &Path) -> bool {
 /// Whether a folder lies at `path`, or a link to one.
 pub(crate) fn is_folder(path: &Path) -> bool {
     disk::metadata(path).is_ok_and(|meta| meta.is_folder())
+}
+
+/// Whether a folder lies at `path` itself.
+pub(crate) fn is_real_folder(path: &Path) -> bool {
+    disk::link_metadata(path).is_ok_and(|meta| meta.is_folder())
 }
 
 /// Whether a plain file lies at `path`, or a link to one.

@@ -44,9 +44,12 @@ pub(crate) enum Cleanup {
     All,
 }
 
+/// Where the kept refs are.
+pub(crate) const KEPT_REFS: &str = "refs/gitspool/kept/";
+
 /// The ref that keeps what a run left and no branch holds.
 pub(crate) fn kept_ref(run: RunId) -> String {
-    format!("refs/gitspool/kept/{run}")
+    format!("{KEPT_REFS}{run}")
 }
 
 /// The worktree that was asked for.
@@ -78,6 +81,41 @@ pub(crate) struct Workspace {
     pub(crate) base_commit: Option<String>,
 }
 
+/// What keeps a workspace from being removed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Blocker {
+    pub(crate) kind: BlockerKind,
+    /// In words, with the name of what it is about.
+    pub(crate) what: String,
+}
+
+/// Why a workspace must stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BlockerKind {
+    /// A merge, a rebase or the like is half done.
+    Unfinished,
+    /// A process has its place there, or a file of it open.
+    Process,
+    /// Somebody has locked it.
+    Locked,
+    /// Another worktree lies in it.
+    WorktreeInside,
+    /// Something there cannot be read.
+    Unreadable,
+    /// There is more than may be kept.
+    TooLarge,
+    /// It was changed while it was kept.
+    Changing,
+    /// Its index cannot be read.
+    Index,
+    /// Something else lies where it was.
+    Replaced,
+    /// A kind that a newer version knows.
+    #[serde(other)]
+    Other,
+}
+
 /// What was found in a workspace when its run had ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Delivered {
@@ -95,4 +133,10 @@ pub(crate) struct Delivered {
     pub(crate) kept_ref: Option<String>,
     /// Whether the workspace is gone.
     pub(crate) removed: bool,
+    /// Why it is not, though it was to go.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) blockers: Vec<Blocker>,
+    /// What it takes of the disk, if it is not gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) bytes: Option<u64>,
 }

@@ -7,19 +7,23 @@
 //! aside and published by one rename. What a crash leaves names itself in an intent, written before anything else, so
 //! that the next try removes it; removed are the branch, then the files, then the folder with the intent.
 
+mod site;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
-use crate::digest;
 use crate::git::{self, GitError, Head, Launcher, Repository};
 use crate::id::RunId;
+use crate::kept;
 use crate::layout::StateLayout;
-use crate::lock::{self, Lock};
 use crate::store::{self, StoreError};
-use crate::workspace::{Kind, Plan, Workspace, kept_ref};
+use crate::workspace::{Kind, Plan, Workspace};
+
+pub(crate) use site::Site;
+use site::{MADE, STASHES};
 
 /// Why a worktree could not be made or settled.
 #[derive(Debug, thiserror::Error)]
@@ -58,58 +62,6 @@ pub(crate) enum WorktreeError {
     Store(#[from] StoreError),
 }
 
-/// Where the worktree of one run lies; the names inside git's common folder are spelled here.
-pub(crate) struct Site {
-    pub(crate) run: RunId,
-    pub(crate) common: PathBuf,
-    pub(crate) root: PathBuf,
-}
-
-impl Site {
-    /// Git's administrative folder.
-    pub(crate) fn admin(&self) -> PathBuf {
-        self.common.join("worktrees").join(self.run.to_string())
-    }
-
-    /// The same, before it is published and after it is withdrawn; as deep as the other, for `commondir`.
-    fn aside(&self, what: &str) -> PathBuf {
-        self.common.join("gitspool-tmp").join(format!("{}{what}", self.run))
-    }
-
-    fn staging(&self) -> PathBuf {
-        self.aside("")
-    }
-
-    fn dot_git(&self) -> PathBuf {
-        self.root.join(".git")
-    }
-
-    pub(crate) fn kept_ref(&self) -> String {
-        kept_ref(self.run)
-    }
-
-    /// What the log of a branch says that this run made.
-    pub(crate) fn mark(&self) -> String {
-        format!("gitspool: run {}", self.run)
-    }
-
-    pub(crate) fn lock(&self, locks: &StateLayout) -> Result<Lock, StoreError> {
-        store::make_dir(&locks.locks())?;
-        lock::wait_exclusive(&locks.place_lock(&digest::sha256_hex(self.common.as_os_str().as_bytes())))
-    }
-
-    /// Takes an administrative folder out of git's sight with one rename, and deletes it.
-    pub(crate) fn withdraw(&self, folder: &Path) -> Result<(), StoreError> {
-        let gone = self.aside(".gone");
-        store::remove_tree(&gone)?;
-        if store::exists(folder) {
-            store::make_one_dir(gone.parent().unwrap_or(&self.common))?;
-            store::rename(folder, &gone)?;
-        }
-        store::remove_tree(&gone)
-    }
-}
-
 /// What is being made, from before its first step; a file in the administrative folder.
 #[derive(Clone, Serialize, Deserialize)]
 struct Intent {
@@ -117,9 +69,8 @@ struct Intent {
     base: String,
 }
 
-/// The intent's name until all is made, and from then on.
+/// The intent's name until all is made; from then on it is [`MADE`].
 const INTENT: &str = "gitspool-intent.json";
-const MADE: &str = "gitspool-made.json";
 
 impl Intent {
     /// Reads an intent; `None` when there is none, or a power cut has torn it.
@@ -347,6 +298,9 @@ fn stage(site: &Site, intent: &Intent, base: ObjectId) -> Result<(), WorktreeErr
     store::make_dir(&logs)?;
     let record = serde_json::to_vec(intent).expect("because two texts are JSON");
     store::create_synced(&staging.join(INTENT), &[&record, b"\n"])?;
+    let stashes = kept::stashes(&site.common)?;
+    let stashes: String = stashes.iter().map(|(id, _)| format!("{id}\n")).collect();
+    store::create_synced(&staging.join(STASHES), &[stashes.as_bytes()])?;
     store::create_synced(&staging.join("HEAD"), &[b"ref: ", intent.branch_ref().as_bytes(), b"\n"])?;
     store::create_synced(&staging.join("commondir"), &[b"../..\n"])?;
     store::create_synced(&staging.join("gitdir"), &[site.dot_git().as_os_str().as_bytes(), b"\n"])?;
@@ -659,8 +613,10 @@ pub(crate) mod tests {
         let made = make(&yard.plan(), &yard.state, yard.run, "a", &launcher).unwrap();
         std::fs::write(made.root.join("top"), "changed").unwrap();
         std::fs::write(made.root.join("new"), "new").unwrap();
-        let delivered =
-            crate::settlement::settle(&made, Cleanup::All, yard.run, &yard.state, &launcher).unwrap();
+        let delivered = {
+            let wish = crate::settlement::tests::wish(Cleanup::All);
+            crate::settlement::settle(&made, wish, yard.run, &yard.state, &launcher).unwrap()
+        };
         assert!(delivered.removed && delivered.dirty, "{delivered:?}");
         let ran = std::fs::read_to_string(&ran).unwrap();
         assert!(ran.lines().count() > 0, "the filter has run");

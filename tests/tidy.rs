@@ -112,26 +112,40 @@ const DOORS: [(&str, &str); 8] = [
 ];
 
 /// Where a path is joined outside `layout`: none of these paths lies in a spool or in our state.
-const JOINS: [(&str, &str, &str); 19] = [
+const JOINS: [(&str, &str, &str); 33] = [
     ("src/cgroup.rs", "cgroup.kill", "in the kernel's tree of control groups"),
     ("src/cgroup.rs", "cgroup.procs", "in the kernel's tree of control groups"),
     ("src/git.rs", ".git", "git's own"),
+    ("src/git.rs", "gitspool-input", "inside git's folder for the worktree"),
     ("src/kept.rs", "HEAD", "git's own"),
     ("src/kept.rs", "commondir", "git's own"),
     ("src/kept.rs", "gitspool-kept", "inside git's folder for the worktree"),
     ("src/kept.rs", "index", "git's own"),
     ("src/kept.rs", "logs", "git's own"),
+    ("src/kept/blockers.rs", "gitdir", "git's own"),
+    ("src/kept/blockers.rs", "locked", "git's own"),
+    ("src/kept/commits.rs", "HEAD", "git's own"),
+    ("src/kept/commits.rs", "logs", "git's own"),
+    ("src/kept/commits.rs", "refs/heads", "git's own"),
+    ("src/kept/commits.rs", "refs/stash", "git's own"),
     ("src/process/system.rs", "children", "in /proc"),
+    ("src/restore.rs", ".git", "git's own"),
+    ("src/restore.rs", "HEAD", "git's own"),
+    ("src/restore.rs", "ORIG_HEAD", "git's own"),
+    ("src/restore.rs", "config", "git's own"),
+    ("src/restore.rs", "gitspool-input", "inside git's folder for the worktree"),
+    ("src/restore.rs", "logs", "git's own"),
+    ("src/restore.rs", "modules", "git's own"),
     ("src/settlement.rs", "HEAD", "git's own"),
     ("src/spool.rs", "spool", "the user's own spool, before there is a layout"),
-    ("src/worktree.rs", ".git", "git's own"),
     ("src/worktree.rs", "HEAD", "git's own"),
     ("src/worktree.rs", "commondir", "git's own"),
     ("src/worktree.rs", "gitdir", "git's own"),
-    ("src/worktree.rs", "gitspool-tmp", "inside git's common folder"),
     ("src/worktree.rs", "locked", "git's own"),
     ("src/worktree.rs", "logs", "git's own"),
-    ("src/worktree.rs", "worktrees", "git's own"),
+    ("src/worktree/site.rs", ".git", "git's own"),
+    ("src/worktree/site.rs", "gitspool-tmp", "inside git's common folder"),
+    ("src/worktree/site.rs", "worktrees", "git's own"),
 ];
 
 /// The files that make a system call themselves, since no crate does: one of the program, and one of its tests.

@@ -112,6 +112,9 @@ pub(crate) struct TaskArguments {
     /// What is removed at the end; uncommitted work is kept on a ref first
     #[arg(long, value_name = "WHAT", value_parser = ["never", "worktree", "all"])]
     cleanup: Option<String>,
+    /// Keep what git ignores too
+    #[arg(long)]
+    keep_ignored: bool,
     /// A variable for the task's environment; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -183,6 +186,7 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut workspace, "base", arguments.base);
     put(&mut workspace, "branch", arguments.branch);
     put(&mut workspace, "cleanup", arguments.cleanup);
+    put(&mut workspace, "keep_ignored", arguments.keep_ignored.then_some(true));
     let mut command = Map::new();
     put(&mut command, "type", Some("submit"));
     put(&mut command, "id", Some(task.to_string()));

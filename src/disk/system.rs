@@ -1,7 +1,7 @@
 //! The calls as the system has them.
 #![expect(clippy::disallowed_methods, reason = "the one module that changes files and takes their locks")]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt as _, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -77,6 +77,20 @@ pub(crate) fn make_fifo(path: &Path) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn make_fifo(_path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a symbolic link.
+pub(crate) fn make_link(target: &OsStr, path: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+/// Says who may do what with a file or a folder; never behind a link.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, fchmod};
+    // A fifo is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    Ok(fchmod(&file, Mode::from_raw_mode(mode))?)
 }
 
 /// The names in a folder, unsorted.

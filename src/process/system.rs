@@ -128,6 +128,22 @@ pub(crate) fn marked(run: RunId) -> Vec<u32> {
     pids.filter(|pid| bears_marker(*pid, run)).collect()
 }
 
+/// The processes at or below `folder`, by number and name: with their current folder, their root, their program or an open
+/// file there. Of processes of others nothing can be told; nor where there is no `/proc`.
+pub(crate) fn within(folder: &Path) -> Vec<(u32, String)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let inside = |link: PathBuf| fs::read_link(link).is_ok_and(|place| place.starts_with(folder));
+    let has_place = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = ["cwd", "root", "exe"].map(|name| PathBuf::from(format!("/proc/{pid}/{name}")));
+        links.into_iter().chain(files.map(|file| file.path())).any(inside)
+    };
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let found = pids.filter(|pid| *pid != id()).filter(has_place);
+    found.map(|pid| (pid, name(pid).trim_end().to_owned())).collect()
+}
+
 fn bears_marker(pid: u32, run: RunId) -> bool {
     let marker = format!("{}={run}", environment::RUN);
     // A process that has ended and was not reaped yet has an empty environment.

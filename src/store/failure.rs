@@ -67,3 +67,8 @@ pub(crate) fn shortage(error: &io::Error) -> Option<Shortage> {
 pub(crate) fn at<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
     result.map_err(|source| StoreError { action, path: path.to_owned(), source })
 }
+
+/// What is told of something that is no plain file where one is read.
+pub(crate) fn not_plain(path: &Path) -> StoreError {
+    StoreError { action: "read", path: path.to_owned(), source: io::Error::other("it is no plain file") }
+}

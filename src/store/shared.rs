@@ -1,5 +1,6 @@
 //! Files that somebody else writes to or may have put there, such as an agent: looked at, read and cut while they grow.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -18,6 +19,21 @@ pub(crate) fn open_shared(path: &Path) -> Result<File, StoreError> {
 pub(crate) fn open_append_at_once(path: &Path) -> Result<File, StoreError> {
     let how = How::APPEND.creating(Create::IfMissing(0o600));
     open(path, how.with(OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY))
+}
+
+/// Makes a fifo where nothing is.
+pub(crate) fn make_fifo(path: &Path) -> Result<(), StoreError> {
+    at("make the fifo", path, disk::make_fifo(path))
+}
+
+/// Makes a symbolic link where nothing is.
+pub(crate) fn make_link(target: &OsStr, path: &Path) -> Result<(), StoreError> {
+    at("make the link", path, disk::make_link(target, path))
+}
+
+/// Says who may do what with a file or a folder.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
+    at("set the mode of", path, disk::set_mode(path, mode))
 }
 
 /// How long a file is, wherever it lies now.

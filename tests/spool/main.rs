@@ -26,6 +26,7 @@ mod hand;
 mod hostile;
 mod idle;
 mod intake;
+mod kept;
 mod keys;
 mod lanes;
 mod needs;

@@ -1,0 +1,64 @@
+//! Commits: what a name means, and what lies between two.
+
+use std::path::Path;
+
+use gix::ObjectId;
+
+use super::{GitError, object_of, plumbing, unread};
+
+/// Resolves what a user wrote to a commit; `None` when it is none.
+pub(crate) fn resolve(git_dir: &Path, revision: &str) -> Result<Option<ObjectId>, GitError> {
+    let wanted = format!("{revision}^{{commit}}");
+    match object_of(git_dir, &["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
+        // With `--quiet`, silence means that there is no such commit; whatever else went wrong is said.
+        Err(GitError::Failed { said, .. }) if said.is_empty() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The number of commits that `head` has and `base` has not.
+pub(crate) fn count_commits(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<u64, GitError> {
+    let said = plumbing(git_dir, &["rev-list", "--count", &format!("{base}..{head}")])?;
+    let text = String::from_utf8_lossy(&said);
+    text.trim().parse().map_err(|_| unread("rev-list".to_owned(), &said))
+}
+
+/// What changed between two commits: files, lines added, lines removed.
+pub(crate) fn diff_stat(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<[u64; 3], GitError> {
+    let (base, head) = (base.to_string(), head.to_string());
+    // `diff-tree`, not `diff`: it does not obey what `diff.*` of the configuration says.
+    let options = ["diff-tree", "-r", "--find-renames", "--shortstat", "--no-ext-diff", "--no-textconv"];
+    let said = plumbing(git_dir, &[&options[..], &[&base, &head]].concat())?;
+    read_stat(&String::from_utf8_lossy(&said)).ok_or_else(|| unread("diff-tree".to_owned(), &said))
+}
+
+/// Reads ` 3 files changed, 10 insertions(+), 2 deletions(-)`, of which each part may be absent.
+fn read_stat(text: &str) -> Option<[u64; 3]> {
+    let mut stat = [0; 3];
+    for part in text.trim().split(", ").filter(|part| !part.is_empty()) {
+        let (number, what) = part.split_once(' ')?;
+        let at = ["file", "insertion", "deletion"].iter().position(|word| what.starts_with(word))?;
+        stat[at] = number.parse().ok()?;
+    }
+    Some(stat)
+}
+
+/// Whether `ancestor` is `commit` or one of its ancestors.
+pub(crate) fn is_within(git_dir: &Path, ancestor: ObjectId, commit: ObjectId) -> Result<bool, GitError> {
+    let said =
+        plumbing(git_dir, &["rev-list", "--max-count=1", &ancestor.to_string(), &format!("^{commit}")])?;
+    Ok(said.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_stat_is_read_whatever_part_is_absent() {
+        assert_eq!(read_stat(" 3 files changed, 10 insertions(+), 2 deletions(-)\n"), Some([3, 10, 2]));
+        assert_eq!(read_stat(" 1 file changed, 1 deletion(-)\n"), Some([1, 0, 1]));
+        assert_eq!(read_stat(""), Some([0, 0, 0]));
+        assert_eq!(read_stat("nonsense"), None);
+    }
+}
