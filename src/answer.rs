@@ -50,6 +50,9 @@ impl Receipt {
             Event::Resumed { queue, .. } => (None, Some(format!("queue {queue} goes on")), None, None),
             Event::Collected { removed, .. } => (None, Some(removed.words()), None, None),
             Event::EditRefused { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => return None,

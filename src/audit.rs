@@ -8,6 +8,7 @@ mod answers;
 mod history;
 mod kind;
 mod local;
+mod notices;
 mod run;
 mod runs;
 mod series;

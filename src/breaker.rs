@@ -97,6 +97,9 @@ pub(crate) fn step(breakers: &mut Breakers, event: &Event, queue_of: impl FnOnce
         | Event::Marked { .. }
         | Event::Refused { .. }
         | Event::Collected { .. }
+        | Event::Notice(_)
+        | Event::Delivered { .. }
+        | Event::NotDelivered { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }
         | Event::Unknown => return,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::breaker::Breakers;
 use crate::id::TaskId;
 use crate::jsonl::SEQ_MAX;
+use crate::notice;
 use crate::task::State;
 
 /// A checkpoint, `.local/checkpoint.json`.
@@ -16,6 +17,9 @@ pub(crate) struct Checkpoint {
     /// How queues stood of which there is something to say.
     #[serde(default, skip_serializing_if = "Breakers::is_empty")]
     pub(crate) queues: Breakers,
+    /// Who is to be told, and of what.
+    #[serde(skip_serializing_if = "notice::Checked::is_empty", default)]
+    pub(crate) notices: notice::Checked,
 }
 
 /// A live task at a checkpoint. Its spec lies in the log.

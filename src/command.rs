@@ -262,14 +262,6 @@ fn submit(spec: Spec) -> Result<Asked, Refusal> {
 const TARGET: Shape = Shape(&[("type", None), ("target", None)]);
 const CANCEL: Shape = Shape(&[("type", None), ("target", None), ("reason", None)]);
 const RERANK: Shape = Shape(&[("type", None), ("target", None), ("rank", None)]);
-const SET: Shape = Shape(&[
-    ("type", None),
-    ("queue", None),
-    ("slots", None),
-    ("lanes", None),
-    ("breaker", None),
-    ("defaults", None),
-]);
 const PAUSE: Shape = Shape(&[("type", None), ("queue", None), ("reason", None)]);
 const RESUME: Shape = Shape(&[("type", None), ("queue", None)]);
 const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
@@ -348,7 +340,7 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
 }
 
 fn parse_set(mut map: Map<String, Value>) -> Result<Command, Refusal> {
-    json::check_keys(&map, &SET, "$")?;
+    json::check_keys(&map, &queue::SET, "$")?;
     map.remove("type");
     let OfQueue { queue, .. } = json::typed(map.remove_entry("queue").into_iter().collect())?;
     // What a queue without any settings would become by it.

@@ -11,9 +11,11 @@ mod dispatch;
 mod edges;
 mod edits;
 mod hand;
+mod known;
 mod look;
 mod mark;
 mod pauses;
+mod notices;
 mod perform;
 mod put_back;
 mod repeat;
@@ -61,10 +63,11 @@ use crate::watch::Watch;
 use batch::Decision;
 use edits::Edits;
 use look::Look;
+use notices::Notices;
 use pauses::Pauses;
 use short::Postponed;
 pub(crate) use trouble::DaemonError;
-pub(crate) use who::{DaemonRecord, RefusedEdit, Short, daemon_record};
+pub(crate) use who::{DaemonRecord, FailedNotice, RefusedEdit, Short, daemon_record};
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
@@ -142,6 +145,8 @@ struct Daemon {
     undone: HashMap<TaskId, Option<State>>,
     /// What could not be made durable: the daemon ends with the next commit.
     failed_sync: Option<String>,
+    /// Who is to be told, and of what.
+    notices: Notices,
     /// Keys that were used, and whose files are not drawn yet, by the digests that name them.
     keys: HashMap<String, repeat::First>,
     /// Lines whose commands could not be answered.
@@ -288,6 +293,7 @@ impl Daemon {
         // Behind it: what becomes ready starts when its file lies there, which the commit sees to.
         self.make_ready_what_is_due(now);
         self.commit()?;
+        self.deliver();
         let patience = match &self.look {
             Some(_) => Duration::ZERO,
             None => clock::monotonic().until(self.wake_at(now)),
@@ -306,7 +312,10 @@ impl Daemon {
         let room = self.look_for_room_at().or_else(|| self.late_at());
         // The clock may be set while we sleep: then the look at the queues, which comes soon, finds what is due.
         let due = self.queues.next_time(now).filter(|_| !self.is_short());
-        let due = due.map(|until| clock::monotonic() + until.since(now));
+        let told = self.notices.ledger.next_time().filter(|_| !self.is_short());
+        let due = due.into_iter().chain(told).map(|until| clock::monotonic() + until.since(now));
+        let notices = self.notices.next_at().filter(|_| !self.is_short());
+        let again = again.chain(notices);
         again.chain(checkpoint).chain(spare).chain(room).chain(due).fold(self.look_at, Moment::min)
     }
 
@@ -342,6 +351,7 @@ impl Daemon {
                 }
             }
             Input::Collected(collected) => self.collected(collected),
+            Input::Notified { notice, undelivered } => self.delivered(notice, undelivered),
             Input::Short(failure) => {
                 self.note_shortage(failure.shortage, &failure.why);
             }

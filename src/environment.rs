@@ -48,7 +48,28 @@ pub(crate) fn inherited() -> Vec<(String, OsString)> {
         .collect()
 }
 
-/// The same, with the folder of our own program at the end of `PATH`, so that an agent finds `gitspool`.
+/// What a notifier inherits: the same, and where the user's desktop and mail are.
+pub(crate) fn for_notifiers() -> Vec<(String, OsString)> {
+    const NAMES: [&str; 6] =
+        ["DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "MAIL", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR"];
+    let more = NAMES.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?)));
+    with_own_program(inherited()).into_iter().chain(more).collect()
+}
+
+/// Whether a program can be started by its name or its path, as far as that can be seen from here.
+pub(crate) fn finds_program(program: &str) -> bool {
+    let can_run = |path: &std::path::Path| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    if program.contains('/') {
+        // A path that is not absolute begins where the task works.
+        return !program.starts_with('/') || can_run(program.as_ref());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| can_run(&folder.join(program)))
+}
+
+/// Variables, with the folder of our own program at the end of `PATH`, so that an agent finds `gitspool`.
 pub(crate) fn with_own_program(mut variables: Vec<(String, OsString)>) -> Vec<(String, OsString)> {
     let own = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
     let path = variables.iter_mut().find(|(name, _)| name == "PATH");

@@ -10,6 +10,7 @@ use crate::breaker;
 use crate::command;
 use crate::id::{Name, TaskId};
 use crate::key::Key;
+use crate::notice::{Notice, NoticeId};
 use crate::outcome::Evidence;
 use crate::reader::Mark;
 use crate::refusal::Refusal;
@@ -121,6 +122,22 @@ pub(crate) enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         command: Option<Origin>,
     },
+    /// Somebody is to be told of a task or a queue.
+    #[serde(rename = "notice")]
+    Notice(Box<Notice>),
+    /// A notifier has taken a notice.
+    #[serde(rename = "notice.delivered")]
+    Delivered { notice: NoticeId, tries: u32 },
+    /// None has, and it is not tried any more.
+    #[serde(rename = "notice.failed")]
+    NotDelivered {
+        notice: NoticeId,
+        tries: u32,
+        message: String,
+        /// The end of what it printed.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        output: Option<String>,
+    },
     #[serde(rename = "daemon.started")]
     DaemonStarted { pid: u32, version: String, repaired: Vec<String> },
     #[serde(rename = "daemon.stopped")]
@@ -184,6 +201,9 @@ impl Event {
             | Event::Resumed { command, .. }
             | Event::Collected { command, .. } => command.as_ref(),
             Event::EditRefused { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -202,6 +222,9 @@ impl Event {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Collected { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -222,6 +245,9 @@ impl Event {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Collected { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -241,6 +267,9 @@ impl Event {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Collected { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

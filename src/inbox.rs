@@ -156,6 +156,7 @@ impl Inbox {
                 | Input::SupervisorGone(_)
                 | Input::Checkpointed(_)
                 | Input::Collected(_)
+                | Input::Notified { .. }
                 | Input::Short(_)
                 | Input::SyncFailed(_)
                 | Input::EndAsked => None,

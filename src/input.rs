@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::command::Asked;
 use crate::event::Origin;
 use crate::id::RunId;
+use crate::notice::NoticeId;
 use crate::refusal::Refusal;
 use crate::retention::Tally;
 use crate::shortage::Shortage;
@@ -24,6 +25,8 @@ pub(crate) enum Input {
     Checkpointed(Result<u64, Failure>),
     /// What had ended long since was removed, or could not be.
     Collected(Collected),
+    /// A notifier was run; why the notice is not delivered, if it is not.
+    Notified { notice: NoticeId, undelivered: Option<Undelivered> },
     /// The inbox cannot be looked through for now.
     Short(Failure),
     /// Something could not be made durable, and why.
@@ -37,6 +40,13 @@ pub(crate) enum Input {
 pub(crate) struct Failure {
     pub(crate) why: String,
     pub(crate) shortage: Option<Shortage>,
+}
+
+/// Why a notice was not delivered, and the end of what its notifier printed.
+#[derive(Debug)]
+pub(crate) struct Undelivered {
+    pub(crate) message: String,
+    pub(crate) output: Option<String>,
 }
 
 /// What came of a removal.

@@ -16,6 +16,7 @@ mod workspace;
 mod resource;
 mod retry;
 mod needs;
+mod notice;
 mod spec;
 mod scope;
 mod defaults;
@@ -77,6 +78,7 @@ mod process;
 mod cgroup;
 mod launch;
 mod stage;
+mod notifier;
 mod fsck;
 mod supervisor;
 mod daemon;
@@ -99,6 +101,7 @@ pub fn main() -> std::process::ExitCode {
     // The hidden verbs come first, so that a supervisor and a launch stage never pay for a command line parser.
     match verb.to_str() {
         Some(supervisor::VERB) => supervisor::main(arguments.next().map(Into::into)),
+        Some(notifier::VERB) => notifier::main(),
         Some(launch::VERB) => std::process::ExitCode::from(launch::main(arguments)),
         Some(stage::VERB) => {
             let verb = arguments.next().unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 use crate::workspace;
 
 pub(crate) use ready::Ready;
-pub(crate) use settings::{Lane, Settings, change, parse_settings};
+pub(crate) use settings::{Lane, SET, Settings, change, parse_settings};
 
 /// A live task: one that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +201,11 @@ impl Queues {
 }
 
 impl Queue {
+    /// Whether something of it runs, or will without anybody's doing.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.active.is_empty() || !self.waiting.is_empty() || self.ready.iter().next().is_some()
+    }
+
     /// The active tasks of a lane.
     pub(crate) fn in_lane(&self, lane: &Name) -> Option<&BTreeSet<TaskId>> {
         self.lanes.get(lane)

@@ -18,12 +18,13 @@ use crossbeam_channel::Sender;
 
 use crate::id::{RunId, TaskId};
 use crate::input::Input;
+use crate::notice::NoticeId;
 use crate::process::Pipe;
 use crate::time::{Moment, Timestamp};
 
 pub(crate) use files::{Handle, open};
 pub(crate) use lot::Lot;
-pub(crate) use processes::{Processes, Waiting};
+pub(crate) use processes::{Notifying, Processes, Waiting};
 pub(crate) use tree::Tree;
 
 /// A machine.
@@ -175,6 +176,15 @@ pub(crate) fn start_supervisor(number: u64, inputs: &Sender<Input>) -> Option<Pi
         machine.processes.started.push((pid, number, inputs.clone()));
         Pipe::Simulated(pid)
     })
+}
+
+/// Starts a notifier for a notice; whoever drives the machine takes care of it. `false` when the thread has no machine.
+pub(crate) fn start_notifier(notice: NoticeId, inputs: &Sender<Input>) -> bool {
+    let started = ask(|machine| {
+        let daemon = machine.processes.current;
+        machine.processes.notifying.push(Notifying { daemon, notice, inputs: inputs.clone() });
+    });
+    started.is_some()
 }
 
 /// Has somebody wait for the lock of a run, for the process that is running; `false` when the thread has no machine.

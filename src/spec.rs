@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Name, RunId, TaskId};
 use crate::json::Shape;
 use crate::needs::{OnFailedNeed, Target};
+use crate::notice::{self, Notify};
 use crate::outcome::Outcome;
 use crate::refusal::{Kind, Refusal};
 use crate::resource::{self, Mode, ResourceName};
@@ -100,6 +101,9 @@ pub(crate) struct Spec {
     /// Whether it may be done again when nobody knows what an attempt has done: then it is, and else it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repeatable: Option<bool>,
+    /// Who is told of it, and of what; nobody when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) notify: Option<Notify>,
     /// Ends the run as `timed_out` after so long; no limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_seconds: Option<u64>,
@@ -154,6 +158,7 @@ impl Default for Spec {
             on_failed_need: OnFailedNeed::Block,
             retry: None,
             repeatable: None,
+            notify: None,
             timeout_seconds: None,
             idle_timeout_seconds: None,
             grace_seconds: 10,
@@ -208,6 +213,7 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("on_failed_need", None),
     ("retry", Some(&RETRY)),
     ("repeatable", None),
+    ("notify", Some(&notice::SHAPE)),
     ("timeout_seconds", None),
     ("idle_timeout_seconds", None),
     ("grace_seconds", None),
@@ -279,6 +285,9 @@ impl Spec {
         }
         if let Some(retry) = &self.retry {
             retry.check()?;
+        }
+        if let Some(notify) = &self.notify {
+            notify.check()?;
         }
         if self.start_at.is_some() && self.delay_seconds.is_some() {
             let message = "a task has a time to start at, or a delay, and not both";
@@ -387,6 +396,7 @@ mod tests {
             on_failed_need: OnFailedNeed::Hold,
             retry: Some(Retry::default()),
             repeatable: Some(true),
+            notify: Some(Notify::default()),
             timeout_seconds: Some(1),
             idle_timeout_seconds: Some(1),
             output_bytes_max: Some(4096),

@@ -23,6 +23,7 @@ const DECIDING: [&str; 43] = [
     "resource",
     "retry",
     "needs",
+    "notice",
     "spec",
     "scope",
     "defaults",
@@ -69,7 +70,7 @@ const OUTSIDE: [&str; 17] = [
     "rustix",
     "libc",
     "fs2",
-    "notify",
+    "notify::",
     "gix",
     "walkdir",
     "crossbeam_channel",
@@ -107,7 +108,7 @@ const DOORS: [(&str, &str); 8] = [
     ("src/git.rs", "runs git"),
     ("src/launch.rs", "starts the launch stage, which becomes the agent"),
     ("src/lock.rs", "tries for a moment to get a lock"),
-    ("src/process/system.rs", "starts our own program, and the user's editor"),
+    ("src/process/system.rs", "starts our own program, notifiers, and the user's editor"),
     ("src/supervisor/places.rs", "starts the workspace stage"),
 ];
 
@@ -348,11 +349,12 @@ fn words_of(text: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-/// Whether `word` stands in `text`, and not as a part of a longer word.
+/// Whether `word` stands in `text`, and not as a part of a longer word; behind a `::` anything may stand.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     text.match_indices(word).any(|(at, _)| {
-        !is_part(text[..at].chars().next_back()) && !is_part(text[at + word.len()..].chars().next())
+        let ends = word.ends_with("::") || !is_part(text[at + word.len()..].chars().next());
+        ends && !is_part(text[..at].chars().next_back())
     })
 }
 
@@ -501,6 +503,8 @@ fn a_deciding_module_that_looks_outside_is_found() {
         ("src/task.rs", "use std::fs;", 1),
         ("src/task.rs", "fn now() { std::time::Instant::now(); }", 1),
         ("src/task.rs", "use std::thread;\nuse std::env::var;", 2),
+        ("src/task.rs", "use notify::Watcher;", 1),
+        ("src/task.rs", "let x: notify::Event; spec.notify.check()?;", 1),
         ("src/task.rs", "if path.exists() {}", 1),
         ("src/task.rs", "use crate::store;", 1),
         ("src/task.rs", "use crate::{clock, id::Name,\n    lock};", 2),

@@ -39,6 +39,9 @@ fn refusal_of(event: &Event) -> Option<(TaskId, &str, &Refusal)> {
         | Event::Paused { .. }
         | Event::Resumed { .. }
         | Event::Collected { .. }
+        | Event::Notice(_)
+        | Event::Delivered { .. }
+        | Event::NotDelivered { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }
         | Event::Unknown => None,

@@ -1,6 +1,7 @@
 //! The spool's logs, folded: which tasks there are and in which states, which commands were answered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::series::{Part, Whose};
 use super::{Audit, Kind, by_hand};
@@ -10,6 +11,7 @@ use crate::event::{Event, SpecText};
 use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
 use crate::layout::{Place, place_of};
+use crate::notice::{self, Ledger as Notices};
 use crate::picture::tells_end;
 use crate::queue;
 use crate::reader::Mark;
@@ -36,6 +38,10 @@ pub(super) struct History {
     /// How queues stand, by our log; and how they stood at the checkpoint.
     pub(super) breakers: Breakers,
     pub(super) breakers_checked: Breakers,
+    /// Who is to be told, and of what, by host.
+    pub(super) notices: BTreeMap<Name, Notices>,
+    /// The same of ours at the checkpoint.
+    pub(super) checked_notices: Option<notice::Checked>,
     /// The states that our tasks had at the checkpoint, and the lines of their specs.
     pub(super) checked: BTreeMap<TaskId, (State, u64)>,
 }
@@ -44,7 +50,7 @@ pub(super) struct History {
 pub(super) struct Told {
     pub(super) host: Name,
     pub(super) state: State,
-    pub(super) spec: Option<Spec>,
+    pub(super) spec: Option<Arc<Spec>>,
     pub(super) spec_seq: u64,
     pub(super) text: Option<String>,
     /// The line that told its state last.
@@ -75,6 +81,9 @@ impl History {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::Collected { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,
@@ -131,6 +140,7 @@ impl Audit<'_> {
         let lost = |checkpoint: &Checkpoint| checkpoint.seq > history.last_seq;
         history.whole &= self.seen.host.is_none() || !self.checkpoint.as_ref().is_some_and(lost);
         self.check_texts(&mut history);
+        self.check_notices(&mut history);
         history
     }
 
@@ -174,6 +184,7 @@ impl Audit<'_> {
                 history.breakers_checked.clone_from(&history.breakers);
             }
         }
+        self.fold_notice(history, host, path, &line, ours);
         if matches!(line.event, Event::EditRefused { .. }) {
             return history.refused_edits.push(line);
         }
@@ -299,9 +310,9 @@ impl Audit<'_> {
         }
     }
 
-    fn spec_of(&self, spec: &SpecText) -> (Option<Spec>, Option<String>) {
+    fn spec_of(&self, spec: &SpecText) -> (Option<Arc<Spec>>, Option<String>) {
         match spec {
-            SpecText::Here(spec) => (Some((**spec).clone()), None),
+            SpecText::Here(spec) => (Some(Arc::clone(spec)), None),
             SpecText::Elsewhere { text_sha256 } => {
                 let path = self.below(&self.seen.layout.text(text_sha256));
                 let bytes = self.content(&path).filter(|_| self.seen.texts.contains(text_sha256));

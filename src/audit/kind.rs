@@ -47,6 +47,8 @@ kinds! {
         GivenTwice
         EditedWhileActive
         AnsweredTwice
+        NoticeRepeated
+        NoticeUnknown
         TextMissing
         TextDiffers
         // The tree.
@@ -70,6 +72,7 @@ kinds! {
     }
     Should {
         LineUnfinished
+        NoticeMissing
         SegmentDiffers
         TextUnnamed
         CheckpointUnreadable

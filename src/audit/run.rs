@@ -138,7 +138,7 @@ impl Audit<'_> {
             }
             // Of a run before an edit nobody knows the spec any more.
             Ok(_) if run.attempt <= told.edited_after => {}
-            Ok(there) if told.spec.as_ref().is_some_and(|spec| *there.spec != *spec) => {
+            Ok(there) if told.spec.as_ref().is_some_and(|spec| *there.spec != **spec) => {
                 self.find(Kind::AssignmentDiffers, path, "its spec is not what the log says", mend);
             }
             Ok(_) => {}

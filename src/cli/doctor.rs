@@ -104,6 +104,7 @@ fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     findings.push(check_leases(layout));
     findings.extend(spool.settings.directory.as_deref().map(check_directory));
     queues::check_queues(layout, findings);
+    queues::check_notifiers(layout, findings);
     findings.extend(queues::check_host(spool));
     findings.extend(queues::check_retention(spool));
     check_agents(layout, findings);

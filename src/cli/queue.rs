@@ -44,6 +44,12 @@ struct SetArguments {
     /// Remove a default
     #[arg(long, value_name = "KEY")]
     no_default: Vec<String>,
+    /// The program that is run when the queue has no work any more, then each of its arguments in turn
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    notify_empty: Vec<String>,
+    /// Run none
+    #[arg(long, conflicts_with = "notify_empty")]
+    no_notify_empty: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
@@ -61,6 +67,11 @@ fn list(context: &Context) -> Result<Answer, CliError> {
     }
     print(&status::tables(&queues))?;
     let defaults: Vec<Vec<String>> = queues.iter().flat_map(default_cells).collect();
+    let told = queues.iter().filter_map(|queue| Some(vec![queue.name.to_string(), queue.notify_empty()?]));
+    let told: Vec<Vec<String>> = told.collect();
+    if !told.is_empty() {
+        print(&format!("\n{}", shown::table(&["QUEUE", "NOTIFY EMPTY"], &told)))?;
+    }
     if !defaults.is_empty() {
         print(&format!("\n{}", shown::table(&["QUEUE", "DEFAULT", "VALUE"], &defaults)))?;
     }
@@ -103,6 +114,11 @@ fn set(context: &Context, arguments: &SetArguments) -> Result<Answer, CliError> 
         if !map.is_empty() {
             command[key] = map.into();
         }
+    }
+    if !arguments.notify_empty.is_empty() {
+        command["notify_empty"] = json!(arguments.notify_empty);
+    } else if arguments.no_notify_empty {
+        command["notify_empty"] = Value::Null;
     }
     let layout = context.open()?.layout;
     let dropped = drop_command(&layout, &command)?;

@@ -178,6 +178,7 @@ fn add_spec(lines: &mut Lines, spec: &Spec) {
     lines.add_some("delay", spec.delay_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("idle timeout", spec.idle_timeout_seconds.map(|seconds| format!("{seconds} s")));
+    lines.add_some("notify", spec.notify.as_ref().map(|notify| redact::text(&notify.words())));
     lines.add_some("lane", spec.lane.as_ref());
     for (name, units) in &spec.resources {
         lines.add("resource", format!("{units} {name}"));

@@ -9,7 +9,7 @@ use super::host::Host;
 use super::{Answer, CliError, Context, print, print_json, shown};
 use crate::clock;
 use crate::command;
-use crate::daemon::{self, DaemonRecord, RefusedEdit, Short};
+use crate::daemon::{self, DaemonRecord, FailedNotice, RefusedEdit, Short};
 use crate::escape;
 use crate::id::Name;
 use crate::layout::{self, Layout};
@@ -104,6 +104,11 @@ impl Status {
         self.record.as_ref().filter(|_| self.runs).map_or(&[], |record| &record.refused_edits)
     }
 
+    /// The notices that were given up, as the daemon tells them that runs.
+    fn failed_notices(&self) -> &[FailedNotice] {
+        self.record.as_ref().filter(|_| self.runs).map_or(&[], |record| &record.failed_notices)
+    }
+
     fn is_well(&self) -> bool {
         let queues_are = self.queues.iter().all(|queue| queue.error.is_none());
         self.runs
@@ -136,6 +141,7 @@ impl Status {
             "inbox": self.inbox,
             "refused_today": self.refused_today,
             "refused_edits": self.refused_edits(),
+            "failed_notices": self.failed_notices(),
             "strays": self.strays,
             "host": self.host.value(),
         })
@@ -169,6 +175,9 @@ impl Status {
             out.push_str(&format!(
                 "edit     of {task} refused: {what}\n         what was written lies in {file}\n"
             ));
+        }
+        for failed in self.failed_notices() {
+            out.push_str(&format!("notice   {}\n", escape::line(&failed.words())));
         }
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
         out.push_str(&tables(&self.queues));
@@ -229,6 +238,12 @@ impl QueueStatus {
             "active": active, "ready": ready, "waiting": waiting, "held": held, "error": self.error,
             "settings": self.settings,
         })
+    }
+
+    /// Who is told when it has no work any more, if anybody is.
+    pub(super) fn notify_empty(&self) -> Option<String> {
+        let notifier = &self.settings.as_ref()?.notify_empty;
+        (!notifier.is_empty()).then(|| json!(notifier).to_string())
     }
 
     fn lane_cells(&self) -> Vec<Vec<String>> {

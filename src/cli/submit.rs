@@ -97,6 +97,18 @@ pub(crate) struct TaskArguments {
     /// Do it again when a run was interrupted or lost: it may be done twice. Without this it is held then
     #[arg(long)]
     repeatable: bool,
+    /// Tell somebody of it: of nothing, of its end (the default with --notifier), or of milestones until then, too
+    #[arg(long, value_name = "MODE", value_parser = ["none", "final", "milestones"])]
+    notify: Option<String>,
+    /// The program that is run for each notice, then each of its arguments in turn; without it notices stand in the log only
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    notifier: Vec<String>,
+    /// So many notices at most before the final one, 100 at the most; 12 when absent
+    #[arg(long, value_name = "N")]
+    notices_max: Option<u32>,
+    /// So far apart at least, 3600 at the most; 10 when absent
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    notice_interval: Option<u64>,
     /// The place that the work is about; the current folder when absent
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -217,6 +229,12 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut retry, "backoff_seconds", arguments.backoff);
     put(&mut command, "retry", (!retry.is_empty()).then_some(retry));
     put(&mut command, "repeatable", arguments.repeatable.then_some(true));
+    let mut notify = Map::new();
+    put(&mut notify, "mode", arguments.notify);
+    put(&mut notify, "argv", (!arguments.notifier.is_empty()).then_some(arguments.notifier));
+    put(&mut notify, "notices_max", arguments.notices_max);
+    put(&mut notify, "min_interval_seconds", arguments.notice_interval);
+    put(&mut command, "notify", (!notify.is_empty()).then_some(notify));
     put(&mut command, "directory", directory);
     put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));
     put(&mut command, "env", environment(&arguments.env)?);

@@ -49,6 +49,7 @@ impl Daemon {
     /// Makes the batch durable, and then does what it asks for; that may ask for more, which is the next batch.
     pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
         self.settle_waits();
+        let mut at = self.tell();
         while !self.batch.is_empty() {
             self.seal_when_due();
             self.stop_if_sync_failed()?;
@@ -63,8 +64,8 @@ impl Daemon {
             let durability = if late { Durability::Relaxed } else { Durability::Durable };
             // Nothing is among it then that is not owed.
             let appended = match self.is_short() {
-                true => self.log.append_with_reserve(&self.layout, clock::now(), events),
-                false => self.log.append(clock::now(), events, durability),
+                true => self.log.append_with_reserve(&self.layout, at, events),
+                false => self.log.append(at, events, durability),
             };
             let lines = match appended {
                 Ok(lines) => lines,
@@ -75,6 +76,7 @@ impl Daemon {
                 }
                 Err(error) => return self.stop_admission(error.to_string()),
             };
+            self.notices.ledger.keep();
             self.edits.replaced.clear();
             for (decision, line) in batch.iter().zip(&lines) {
                 self.carry_out(decision, line);
@@ -98,6 +100,7 @@ impl Daemon {
             }
             self.start_what_may();
             self.settle_waits();
+            at = self.tell();
         }
         self.stop_if_sync_failed()
     }
@@ -121,6 +124,7 @@ impl Daemon {
     fn carry_out(&mut self, decision: &Decision, line: &Line<Event>) {
         self.put_back(&line.event);
         self.note_pause(&line.event);
+        self.note_notice(&line.event);
         if let Some((task, state)) = line.event.state() {
             let rests = state.live_attempt().is_none() && !state.is_ended();
             if !rests || matches!(line.event, Event::Edited { .. }) {

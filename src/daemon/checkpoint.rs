@@ -71,6 +71,7 @@ impl Daemon {
             seq: self.log.last_seq(),
             tasks: self.queues.tasks().map(checked).collect(),
             queues: self.pauses.logged(),
+            notices: self.notices.ledger.checked(),
         };
         self.in_checkpoint = std::mem::take(&mut self.touched);
         let job = Job { checkpoint, touched: self.in_checkpoint.clone() };

@@ -64,6 +64,7 @@ impl Daemon {
     pub(super) fn nothing_left(&self) -> bool {
         let active = |name: &Name| self.queues.queue(name).is_some_and(|queue| !queue.active.is_empty());
         let rests = !self.queues.names().iter().any(active) && self.pick().is_empty();
+        let rests = rests && self.notices.are_delivered();
         self.inbox_empty && rests && inbox::is_taken(&self.layout, |claim| self.is_unanswered(claim))
     }
 

@@ -54,6 +54,9 @@ impl Pauses {
                 | Event::Marked { .. }
                 | Event::Refused { .. }
                 | Event::Collected { .. }
+                | Event::Notice(_)
+                | Event::Delivered { .. }
+                | Event::NotDelivered { .. }
                 | Event::DaemonStarted { .. }
                 | Event::DaemonStopped { .. }
                 | Event::Unknown => {}

@@ -66,6 +66,9 @@ impl Daemon {
             | Event::Resumed { .. }
             | Event::Collected { .. }
             | Event::EditRefused { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => None,

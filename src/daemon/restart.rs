@@ -6,20 +6,18 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::checkpoint::Checkpoint;
 use crate::clock;
-use crate::event::{Event, Origin, SpecText};
+use crate::event::{Event, Origin};
 use crate::history;
 use crate::id::{Name, RunId, TaskId};
 use crate::inbox::{self, Edited, Gate};
 use crate::input::Input;
 use crate::jsonl::Line;
-use crate::layout::{self, ENDED_FOLDERS, Layout};
+use crate::layout::{self, Layout};
 use crate::log::Log;
 use crate::mutant::{self, Mutant};
 use crate::picture;
@@ -28,31 +26,20 @@ use crate::queue::{Live, Queues};
 use crate::removed;
 use crate::reserve;
 use crate::resource::Capacities;
-use crate::spec::Spec;
 use crate::spool::Spool;
 use crate::store::{self, StoreError};
 use crate::task::{self, Effect, State};
-use crate::texts;
 use crate::watch::Watch;
 
 use super::batch::Decision;
 use super::checkpoint;
 use super::edits::{self, Edits};
+use super::known::{Known, fold};
+use super::notices::Notices;
 use super::pauses::Pauses;
 use super::perform::folder_of;
-use super::said::{Earlier, Late, Said, said};
+use super::said::{Late, Said, said};
 use super::{Daemon, DaemonError, DaemonRecord, RESCAN_EVERY, Workers, daemon_record, trouble};
-
-/// A task as the checkpoint and the log after it tell it.
-struct Known {
-    state: State,
-    spec: Arc<Spec>,
-    spec_seq: u64,
-    /// What it was before it was edited since the checkpoint.
-    earlier: Earlier,
-    /// Where its file may lie; empty when nothing happened to it since the checkpoint.
-    places: Vec<PathBuf>,
-}
 
 impl Daemon {
     /// Takes up the work where the last daemon left it. Returns also the files that it had taken and not answered.
@@ -76,7 +63,7 @@ impl Daemon {
         // A number that was given is never given again, even if somebody removed the log.
         let opened = Log::open(&layout.now(&host), sealed.max(checkpoint_seq))?;
         let lines = history::lines_after(&layout, &host, checkpoint_seq)?;
-        let known = fold(&layout, &host, checkpoint, &lines)?;
+        let (known, ledger) = fold(&layout, &host, checkpoint, &lines)?;
         let queue_of = |task: TaskId| known.get(&task).map(|known| known.spec.queue.clone());
         let pauses = Pauses::known(paused, &lines, queue_of);
         let record = DaemonRecord::new(host.clone());
@@ -109,6 +96,7 @@ impl Daemon {
             pauses,
             undone: HashMap::new(),
             failed_sync: None,
+            notices: Notices::new(ledger),
             keys: HashMap::new(),
             unanswered: Vec::new(),
             cancel_reasons: HashMap::new(),
@@ -313,81 +301,5 @@ fn trust(layout: &Layout, host: &Name, ended_out_of_order: bool) -> Result<(), S
         }
         Some(_) | None if mutant::breaks(Mutant::LogTrusted) => Ok(()),
         Some(_) | None => store::sync_file(&now),
-    }
-}
-
-/// Folds the lines after a checkpoint into what it knew.
-fn fold(
-    layout: &Layout,
-    host: &Name,
-    checkpoint: Checkpoint,
-    lines: &[Line<Event>],
-) -> Result<BTreeMap<TaskId, Known>, DaemonError> {
-    let mut known = BTreeMap::new();
-    let spec_lines =
-        history::lines_at(layout, host, &checkpoint.tasks.iter().map(|task| task.spec_seq).collect())?;
-    let spec_lines: HashMap<u64, &Line<Event>> = spec_lines.iter().map(|line| (line.seq, line)).collect();
-    for checked in checkpoint.tasks {
-        let Some(spec) = spec_of_line(layout, spec_lines.get(&checked.spec_seq).copied())? else {
-            tracing::error!("task {}: line {} does not give its spec", checked.task, checked.spec_seq);
-            continue;
-        };
-        let (earlier, places) = (Earlier::default(), Vec::new());
-        let task = Known { state: checked.state, spec, spec_seq: checked.spec_seq, earlier, places };
-        known.insert(checked.task, task);
-    }
-    for line in lines {
-        if let Event::EditRefused { task, .. } = &line.event
-            && let Some(known) = known.get_mut(task)
-        {
-            // It may have been put away, and the task's file not been drawn.
-            known.places.push(picture::place(layout, &known.spec.queue, *task, &known.state));
-        }
-        let Some((task, state)) = line.event.state() else { continue };
-        match spec_of_line(layout, Some(line))? {
-            // What it was before may be gone.
-            Some(spec) if let (Event::Edited { by, .. }, Some(it)) = (&line.event, known.get_mut(&task)) => {
-                it.earlier.replaced(std::mem::replace(&mut it.spec, spec), *by, line.at);
-                it.spec_seq = line.seq;
-            }
-            Some(spec) => {
-                let (earlier, places) = (Earlier::default(), Vec::new());
-                let mut new = Known { state: state.clone(), spec, spec_seq: line.seq, earlier, places };
-                if let Event::Moved { .. } = line.event {
-                    // It had ended, perhaps before the checkpoint, which does not tell of it then.
-                    let queue = &new.spec.queue;
-                    new.places.extend(ENDED_FOLDERS.map(|folder| layout.ended_task(queue, folder, task)));
-                    if let Some(known) = known.remove(&task) {
-                        new.places.extend(known.places);
-                        new.earlier = known.earlier;
-                    }
-                }
-                known.insert(task, new);
-            }
-            None => {}
-        }
-        let Some(task_known) = known.get_mut(&task) else {
-            tracing::error!("line {}: task {task} is not known", line.seq);
-            continue;
-        };
-        let before = std::mem::replace(&mut task_known.state, state.clone());
-        for state in [&before, state] {
-            let place = picture::place(layout, &task_known.spec.queue, task, state);
-            if !task_known.places.contains(&place) {
-                task_known.places.push(place);
-            }
-        }
-    }
-    Ok(known)
-}
-
-/// The spec that a line carries or names.
-fn spec_of_line(layout: &Layout, line: Option<&Line<Event>>) -> Result<Option<Arc<Spec>>, StoreError> {
-    let Some(spec) = line.and_then(|line| line.event.spec()) else { return Ok(None) };
-    match spec {
-        SpecText::Here(spec) => Ok(Some(Arc::clone(spec))),
-        SpecText::Elsewhere { text_sha256 } => {
-            Ok(texts::read(layout, text_sha256)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-        }
     }
 }

@@ -78,7 +78,10 @@ impl Daemon {
     /// Undoes what the log had no room for, the last first.
     pub(super) fn undo(&mut self, batch: Vec<Decision>) {
         self.pauses.undo();
-        for decision in batch.into_iter().rev() {
+        self.notices.ledger.roll_back();
+        // Notices are owed still, and are made again.
+        let batch = batch.into_iter().filter(|decision| !matches!(decision.event, Event::Notice(_)));
+        for decision in batch.rev() {
             let cancels = is_cancel(&decision.event);
             self.forget_key(&decision.event);
             if let Some(mut origin) = decision.event.origin().cloned() {
@@ -94,6 +97,9 @@ impl Daemon {
                     | Event::Paused { .. }
                     | Event::Resumed { .. }
                     | Event::Collected { .. }
+                    | Event::Notice(_)
+                    | Event::Delivered { .. }
+                    | Event::NotDelivered { .. }
                     | Event::DaemonStarted { .. }
                     | Event::DaemonStopped { .. }
                     | Event::Unknown => None,
@@ -276,9 +282,18 @@ pub(super) fn is_owed(event: &Event) -> bool {
 }
 
 /// Whether a batch goes into the log while there is a shortage: when it has what is owed, and nothing that is not, but for
-/// our own start. Else it is undone, and what is owed comes again without the rest.
+/// our own start, and notices and what became of them. Else it is undone, and what is owed comes again without the rest.
 pub(super) fn may_be_written(batch: &[Decision]) -> bool {
-    let passes = |event: &Event| is_owed(event) || matches!(event, Event::DaemonStarted { .. });
+    let passes = |event: &Event| {
+        let tells = matches!(
+            event,
+            Event::DaemonStarted { .. }
+                | Event::Notice(_)
+                | Event::Delivered { .. }
+                | Event::NotDelivered { .. }
+        );
+        tells || is_owed(event)
+    };
     batch.iter().any(|decision| is_owed(&decision.event))
         && batch.iter().all(|decision| passes(&decision.event))
 }
@@ -298,6 +313,9 @@ fn is_cancel(event: &Event) -> bool {
         | Event::Paused { .. }
         | Event::Resumed { .. }
         | Event::Collected { .. }
+        | Event::Notice(_)
+        | Event::Delivered { .. }
+        | Event::NotDelivered { .. }
         | Event::DaemonStarted { .. }
         | Event::DaemonStopped { .. }
         | Event::Unknown => false,

@@ -1,16 +1,20 @@
 //! The daemon's threads: each has a name, waits for one thing, and is joined or ends with the process.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 
 use super::DaemonError;
 use crate::id::RunId;
-use crate::input::Input;
+use crate::input::{Input, Undelivered};
+use crate::notifier::{self, Answer, Order};
 use crate::process;
 use crate::{lock, supervisor};
 
@@ -93,6 +97,53 @@ fn listen(child: &mut Child, inputs: &Sender<Input>) {
         if line.parse().is_ok_and(|run| inputs.send(Input::RunEnded(run)).is_err()) {
             return;
         }
+    }
+}
+
+/// Starts a process that delivers a notice, and a thread that waits for what comes of it.
+///
+/// # Errors
+/// When the system has no process or thread to give; then nothing was started.
+pub(super) fn start_notifier(order: &Order, inputs: Sender<Input>) -> std::io::Result<()> {
+    let notice = order.open.notice.id;
+    #[cfg(test)]
+    if crate::simulated::start_notifier(notice, &inputs) {
+        return Ok(());
+    }
+    let bytes = order.to_bytes();
+    let (mut child, mut stdin) = process::start_serving(notifier::VERB)?;
+    let waiter = Builder::new().name("notifier".to_owned()).stack_size(WAITER_STACK_BYTES);
+    waiter
+        .spawn(move || {
+            // It stays open until there is an answer: its end tells that we are gone. Where the order does not come through
+            // there is none.
+            let _ = stdin.write_all(&bytes);
+            let undelivered = await_answer(&mut child);
+            let _ = inputs.send(Input::Notified { notice, undelivered });
+        })
+        .map(drop)
+}
+
+/// Waits for what the process that delivers a notice has to say, and for its end; longer than it should take nobody waits.
+fn await_answer(child: &mut Child) -> Option<Undelivered> {
+    const SLACK: Duration = Duration::from_secs(30);
+    const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let mut sources = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN)];
+        let timeout = Timespec::try_from(notifier::TIME_MAX + notifier::GRACE + SLACK).ok();
+        if rustix::event::poll(&mut sources, timeout.as_ref()) == Ok(0) {
+            // Somebody has stopped it.
+            let _ = child.kill();
+        }
+        // What cannot be read is no answer.
+        let _ = stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    }
+    let _ = child.wait();
+    match serde_json::from_slice(&answer) {
+        Ok(Answer { failure: None, .. }) => None,
+        Ok(Answer { failure: Some(message), output }) => Some(Undelivered { message, output }),
+        Err(_) => Some(Undelivered { message: "its process ended without a word".to_owned(), output: None }),
     }
 }
 

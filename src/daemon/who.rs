@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::id::{Name, TaskId};
 use crate::layout::Layout;
+use crate::notice::{Notice, NoticeId};
 use crate::process;
 use crate::refusal::Refusal;
 use crate::reserve;
@@ -18,6 +19,8 @@ use crate::time::Timestamp;
 
 /// How many refused edits are told.
 const REFUSED_MAX: usize = 20;
+/// How many notices that were given up.
+const FAILED_MAX: usize = 20;
 
 /// The record of a daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +41,47 @@ pub(crate) struct DaemonRecord {
     /// The last edits by hand that were refused, of tasks that were not edited better since and have not started.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) refused_edits: Vec<RefusedEdit>,
+    /// The last notices that were given up, whose notifiers have delivered none since.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) failed_notices: Vec<FailedNotice>,
+}
+
+/// A notice that was not delivered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FailedNotice {
+    pub(crate) notice: NoticeId,
+    pub(crate) at: Timestamp,
+    pub(crate) queue: Name,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) task: Option<TaskId>,
+    pub(crate) argv: Vec<String>,
+    pub(crate) message: String,
+    /// The end of what the notifier printed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) output: Option<String>,
+}
+
+impl FailedNotice {
+    pub(super) fn new(notice: &Notice, at: Timestamp, message: &str, output: Option<&str>) -> FailedNotice {
+        FailedNotice {
+            notice: notice.id,
+            at,
+            queue: notice.queue.clone(),
+            task: notice.task,
+            argv: notice.argv.clone(),
+            message: message.to_owned(),
+            output: output.map(ToOwned::to_owned),
+        }
+    }
+
+    /// In words, for people.
+    pub(crate) fn words(&self) -> String {
+        let of = self.task.map_or_else(|| format!("queue {}", self.queue), |task| format!("task {task}"));
+        let program = self.argv.first().map(String::as_str).unwrap_or_default();
+        let last = self.output.as_ref().and_then(|output| output.lines().last());
+        let last = last.map(|last| format!(" ({last})")).unwrap_or_default();
+        format!("of {of} not delivered by {program}: {}{last}", self.message)
+    }
 }
 
 /// A text that could not be a task's spec.
@@ -80,6 +124,7 @@ impl DaemonRecord {
             stopped: None,
             short: None,
             refused_edits: Vec::new(),
+            failed_notices: Vec::new(),
         }
     }
 
@@ -102,6 +147,22 @@ impl DaemonRecord {
     pub(super) fn forget_refused(&mut self, layout: &Layout, task: TaskId) {
         if self.refused_edits.iter().any(|refused| refused.task == task) {
             self.refused_edits.retain(|refused| refused.task != task);
+            self.tell(layout);
+        }
+    }
+
+    /// Says that a notice was given up.
+    pub(super) fn tell_failed(&mut self, layout: &Layout, failed: FailedNotice) {
+        self.failed_notices.push(failed);
+        let over = self.failed_notices.len().saturating_sub(FAILED_MAX);
+        self.failed_notices.drain(..over);
+        self.tell(layout);
+    }
+
+    /// Says so no more of a notifier that has delivered one.
+    pub(super) fn forget_failed(&mut self, layout: &Layout, argv: &[String]) {
+        if self.failed_notices.iter().any(|failed| failed.argv == argv) {
+            self.failed_notices.retain(|failed| failed.argv != argv);
             self.tell(layout);
         }
     }

@@ -1,9 +1,9 @@
 //! The processes as the system has them.
-#![expect(clippy::disallowed_methods, reason = "starts our own program, and the user's editor")]
+#![expect(clippy::disallowed_methods, reason = "starts our own program, notifiers, and the user's editor")]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -39,6 +39,22 @@ pub(crate) fn start_serving(verb: &str) -> io::Result<(Child, Pipe)> {
     let mut child = command.spawn()?;
     let stdin = child.stdin.take().expect("because stdin is piped");
     Ok((child, stdin))
+}
+
+/// Starts a notifier: in a group and with an environment of its own, what it prints goes into `output`.
+pub(crate) fn start_notifier(
+    argv: &[String],
+    place: &Path,
+    variables: Vec<(String, OsString)>,
+    output: PipeWriter,
+) -> io::Result<(u32, ChildStdin)> {
+    let program = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(&argv[1..]).current_dir(place).env_clear().envs(variables).process_group(0);
+    command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().expect("because stdin is piped");
+    Ok((child.id(), stdin))
 }
 
 /// Has the user edit a file with an editor, which may be a program with arguments, as in `$EDITOR`; waits for its end.
@@ -109,23 +125,26 @@ fn descendants(pid: u32) -> Vec<u32> {
 /// For a run without a supervisor. A process is taken hold of first and its marker read then, so that a reused pid is
 /// never hit. A process that wiped its environment is not found.
 pub(crate) fn kill_marked(run: RunId) -> usize {
+    kill_bearing(&marker_of(run))
+}
+
+/// The same of those that bear `marker`, a variable and its value.
+pub(crate) fn kill_bearing(marker: &str) -> usize {
     const ROUNDS_MAX: usize = 100;
     let mut killed = 0;
     for _ in 0..ROUNDS_MAX {
-        let found = marked(run);
+        let found = bearing(marker);
         if found.is_empty() {
             break;
         }
-        killed += found.into_iter().filter(|pid| kill_if_marked(*pid, run)).count();
+        killed += found.into_iter().filter(|pid| kill_if_bearing(*pid, marker)).count();
     }
     killed
 }
 
 /// The live processes that bear the marker of `run`.
 pub(crate) fn marked(run: RunId) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| bears_marker(*pid, run)).collect()
+    bearing(&marker_of(run))
 }
 
 /// The processes at or below `folder`, by number and name: with their current folder, their root, their program or an open
@@ -144,24 +163,33 @@ pub(crate) fn within(folder: &Path) -> Vec<(u32, String)> {
     found.map(|pid| (pid, name(pid).trim_end().to_owned())).collect()
 }
 
-fn bears_marker(pid: u32, run: RunId) -> bool {
-    let marker = format!("{}={run}", environment::RUN);
+fn marker_of(run: RunId) -> String {
+    format!("{}={run}", environment::RUN)
+}
+
+fn bearing(marker: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| bears(*pid, marker)).collect()
+}
+
+fn bears(pid: u32, marker: &str) -> bool {
     // A process that has ended and was not reaped yet has an empty environment.
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
 }
 
 #[cfg(target_os = "linux")]
-fn kill_if_marked(pid: u32, run: RunId) -> bool {
+fn kill_if_bearing(pid: u32, marker: &str) -> bool {
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
     let Some(handle) = pid_of(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
         return false;
     };
-    bears_marker(pid, run) && pidfd_send_signal(handle, Signal::KILL).is_ok()
+    bears(pid, marker) && pidfd_send_signal(handle, Signal::KILL).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kill_if_marked(_pid: u32, _run: RunId) -> bool {
+fn kill_if_bearing(_pid: u32, _marker: &str) -> bool {
     false
 }
 

@@ -9,6 +9,7 @@ use crate::breaker;
 use crate::defaults::Defaults;
 use crate::id::Name;
 use crate::json::{self, Shape};
+use crate::notice;
 use crate::refusal::{Kind, Refusal};
 use crate::retention::{self, Retention};
 
@@ -29,6 +30,9 @@ pub(crate) struct Settings {
     /// What of its ended tasks is kept; all of them when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retention: Option<Retention>,
+    /// The notifier that is told when it has no work any more, if any is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notify_empty: Vec<String>,
 }
 
 /// A part of a queue with a limit of its own.
@@ -46,6 +50,7 @@ impl Default for Settings {
             breaker: breaker::BROKEN_MAX,
             defaults: Defaults::default(),
             retention: None,
+            notify_empty: Vec::new(),
         }
     }
 }
@@ -56,6 +61,17 @@ const SHAPE: Shape = Shape(&[
     ("breaker", None),
     ("defaults", None),
     ("retention", Some(&retention::SHAPE)),
+    ("notify_empty", None),
+]);
+/// The keys of the command that changes them.
+pub(crate) const SET: Shape = Shape(&[
+    ("type", None),
+    ("queue", None),
+    ("slots", None),
+    ("lanes", None),
+    ("breaker", None),
+    ("defaults", None),
+    ("notify_empty", None),
 ]);
 const LANE: Shape = Shape(&[("slots", None)]);
 
@@ -68,13 +84,19 @@ pub(crate) fn parse_settings(bytes: &[u8]) -> Result<Settings, Refusal> {
             check_lane(lane, settings)?;
         }
     }
-    let Plain { slots, lanes, breaker, defaults, retention } = json::typed(map)?;
+    let Plain { slots, lanes, breaker, defaults, retention, notify_empty } = json::typed(map)?;
+    if notify_empty.as_ref().is_some_and(Vec::is_empty) {
+        let refusal = Refusal::new(Kind::InvalidValue, "this names no program").at("$.notify_empty");
+        return Err(refusal.hint("leave it out where nobody is to be told"));
+    }
+    let notify_empty = notify_empty.unwrap_or_default();
+    notice::check_argv(&notify_empty, "$.notify_empty")?;
     let defaults = Defaults::parse(defaults).map_err(|refusal| {
         let below = refusal.path.as_deref().and_then(|at| at.strip_prefix('$')).unwrap_or_default();
         let path = format!("$.defaults{below}");
         refusal.at(path)
     })?;
-    Ok(Settings { slots, lanes, breaker, defaults, retention })
+    Ok(Settings { slots, lanes, breaker, defaults, retention, notify_empty })
 }
 
 /// The settings as a file has them.
@@ -86,12 +108,13 @@ struct Plain {
     breaker: u32,
     defaults: Map<String, Value>,
     retention: Option<Retention>,
+    notify_empty: Option<Vec<String>>,
 }
 
 impl Default for Plain {
     fn default() -> Plain {
         let Settings { slots, lanes, breaker, .. } = Settings::default();
-        Plain { slots, lanes, breaker, defaults: Map::new(), retention: None }
+        Plain { slots, lanes, breaker, defaults: Map::new(), retention: None, notify_empty: None }
     }
 }
 

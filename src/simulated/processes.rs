@@ -13,6 +13,7 @@ use crate::environment;
 use crate::id::RunId;
 use crate::input::Input;
 use crate::launch;
+use crate::notice::NoticeId;
 use crate::outcome::Evidence;
 use crate::process::Reaped;
 
@@ -37,6 +38,17 @@ pub(crate) struct Processes {
     pub(crate) started: Vec<(u32, u64, Sender<Input>)>,
     /// Threads of daemons that wait for locks.
     pub(crate) waiting: Vec<Waiting>,
+    /// Notifiers that have not ended.
+    pub(crate) notifying: Vec<Notifying>,
+    /// The notices that notifiers have taken, in their order, from the beginning of the world.
+    pub(crate) taken: Vec<NoticeId>,
+}
+
+/// A notifier of a daemon, which ends with it.
+pub(crate) struct Notifying {
+    pub(crate) daemon: u32,
+    pub(crate) notice: NoticeId,
+    pub(crate) inputs: Sender<Input>,
 }
 
 /// A thread that waits for the lock of a run.
@@ -81,6 +93,7 @@ impl Processes {
     pub(crate) fn end(&mut self, number: u32) {
         self.living.remove(&number);
         self.waiting.retain(|waiting| waiting.daemon != number);
+        self.notifying.retain(|notifying| notifying.daemon != number);
         self.living.retain(|_, process| process.parent != number || !process.is_tied);
         let children = self.living.values_mut().filter(|process| process.parent == number);
         children.for_each(|process| process.parent = 0);
@@ -197,6 +210,7 @@ impl Machine {
         self.processes.living.clear();
         self.processes.started.clear();
         self.processes.waiting.clear();
+        self.processes.notifying.clear();
         self.processes.boot = boot;
         self.made = u64::from(boot) << 32;
         self.close_all();

@@ -4,6 +4,8 @@ use super::super::{find, host, status};
 use super::{Finding, fail, ok, warn};
 use crate::clock;
 use crate::command::BYTES_MAX;
+use crate::daemon;
+use crate::environment;
 use crate::gc;
 use crate::layout::Layout;
 use crate::queue;
@@ -36,6 +38,29 @@ pub(super) fn check_queues(layout: &Layout, findings: &mut Vec<Finding>) {
                 Err(error) => fail(error.to_string(), format!("write it anew, or chmod 600 {shown}")),
             },
         );
+    }
+}
+
+/// Whether the notifiers of the queues can be found, and which have failed.
+pub(super) fn check_notifiers(layout: &Layout, findings: &mut Vec<Finding>) {
+    for queue in find::queues(layout).unwrap_or_default() {
+        let Ok(settings) = status::settings(layout, &queue) else { continue };
+        let defaults = serde_json::to_value(&settings.defaults).unwrap_or_default();
+        let of_tasks = defaults["notify"]["argv"][0].as_str();
+        let programs = [settings.notify_empty.first().map(String::as_str), of_tasks];
+        for program in programs.into_iter().flatten() {
+            findings.push(match environment::finds_program(program) {
+                true => ok(format!("queue {queue} has the notifier {program}")),
+                false => fail(
+                    format!("the notifier {program} of queue {queue} is not to be found"),
+                    format!("give its whole path in {}", layout.queue_record(&queue).display()),
+                ),
+            });
+        }
+    }
+    let record = daemon::daemon_record(layout);
+    for failed in record.iter().flat_map(|record| &record.failed_notices) {
+        findings.push(warn(failed.words(), "`gitspool events` has the line `notice.failed`"));
     }
 }
 

@@ -61,6 +61,9 @@ pub(super) fn told(lines: &[Line<Event>]) -> Result<(), String> {
             | Event::Marked { .. }
             | Event::Refused { .. }
             | Event::Collected { .. }
+            | Event::Notice(_)
+            | Event::Delivered { .. }
+            | Event::NotDelivered { .. }
             | Event::DaemonStarted { .. }
             | Event::DaemonStopped { .. }
             | Event::Unknown => {}

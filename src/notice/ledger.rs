@@ -1,0 +1,338 @@
+//! What is owed to those who want to be told: a fold of the log.
+//!
+//! Whoever decides and whoever starts again fold the same lines, so that what a crash has cut off is owed still. What the
+//! log takes no line for is rolled back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::{Account, End, reason_of};
+use super::{Ended, Mode, Notice, NoticeId, Reason};
+use crate::event::Event;
+use crate::id::{Name, RunId, TaskId};
+use crate::spec::Spec;
+use crate::task::State;
+use crate::time::Timestamp;
+
+/// No system takes a longer path.
+const PATH_BYTES_MAX: usize = 4 * 1024;
+
+/// A notice that names a notifier, and of which nothing says yet what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    pub(crate) at: Timestamp,
+    #[serde(flatten)]
+    pub(crate) notice: Notice,
+}
+
+/// What a checkpoint has of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Checked {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tasks: BTreeMap<TaskId, Account>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) open: Vec<Open>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) queues: BTreeMap<Name, Ended>,
+}
+
+impl Checked {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Checked::default()
+    }
+}
+
+/// What was there before a change.
+#[derive(Debug)]
+enum Before {
+    Account(TaskId, Option<Account>),
+    Open(NoticeId, Option<Open>),
+    Queue(Name, Option<Ended>),
+    Left(Name),
+}
+
+/// What is owed, and what is open.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    accounts: BTreeMap<TaskId, Account>,
+    /// Those of them that have something to tell, by when.
+    due: BTreeSet<(Timestamp, TaskId)>,
+    /// Those whose end was not told.
+    ended: BTreeSet<TaskId>,
+    open: BTreeMap<NoticeId, Open>,
+    /// The queues that have work, or had some when they were last looked at; with what has ended there since they had none.
+    queues: BTreeMap<Name, Ended>,
+    /// Those of them from which something has gone since then.
+    left: BTreeSet<Name>,
+    /// What has changed since the last batch that was kept, the first change first.
+    changes: Vec<Before>,
+}
+
+impl Ledger {
+    /// What a checkpoint tells.
+    pub(crate) fn of(checked: Checked) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (task, account) in checked.tasks {
+            ledger.put_account(task, Some(account));
+        }
+        ledger.open = checked.open.into_iter().map(|open| (open.notice.id, open)).collect();
+        // Who was killed has perhaps not looked at what has gone.
+        ledger.left = checked.queues.keys().cloned().collect();
+        ledger.queues = checked.queues;
+        ledger.keep();
+        ledger
+    }
+
+    /// What a checkpoint is to tell.
+    pub(crate) fn checked(&self) -> Checked {
+        Checked {
+            tasks: self.accounts.clone(),
+            open: self.open.values().cloned().collect(),
+            queues: self.queues.clone(),
+        }
+    }
+
+    /// Folds one line. `spec` is that of the task which it is about.
+    pub(crate) fn see(&mut self, event: &Event, at: Timestamp, spec: Option<&Arc<Spec>>) {
+        match event {
+            Event::Notice(notice) => self.see_notice(notice, at),
+            Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } => {
+                self.put_open(*notice, None);
+            }
+            Event::Submitted { .. }
+            | Event::Moved { .. }
+            | Event::Edited { .. }
+            | Event::EditRefused { .. }
+            | Event::Accepted { .. }
+            | Event::Marked { .. }
+            | Event::Refused { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::Collected { .. }
+            | Event::DaemonStarted { .. }
+            | Event::DaemonStopped { .. }
+            | Event::Unknown => {}
+        }
+        let Some(spec) = spec else { return };
+        if let Some(task) = event.changed() {
+            self.see_change(task, event, at, spec);
+        }
+        if let Some((_, state)) = event.state() {
+            self.see_work(&spec.queue, state);
+        }
+    }
+
+    fn see_notice(&mut self, notice: &Notice, at: Timestamp) {
+        if !notice.argv.is_empty() {
+            self.put_open(notice.id, Some(Open { at, notice: notice.clone() }));
+        }
+        match notice.task {
+            None => self.put_queue(&notice.queue, None),
+            Some(task) if notice.is_final => self.put_account(task, None),
+            Some(task) => {
+                let Account { sent, dropped, .. } = self.accounts.get(&task).cloned().unwrap_or_default();
+                let told = Account { sent: sent + 1, last_at: Some(at), dropped, ..Account::default() };
+                self.put_account(task, Some(told));
+            }
+        }
+    }
+
+    fn see_change(&mut self, task: TaskId, event: &Event, at: Timestamp, spec: &Arc<Spec>) {
+        let ended = event.state().filter(|(_, state)| state.is_ended());
+        let Some(policy) = spec.notify.as_ref().filter(|policy| policy.mode != Mode::None) else {
+            if self.accounts.contains_key(&task) {
+                self.put_account(task, None);
+            }
+            return;
+        };
+        let mut account = self.accounts.get(&task).cloned().unwrap_or_default();
+        if let Some((_, state)) = ended {
+            // It stands in the file that the user may have edited; so it is fixed now.
+            account.end = Some(End { spec: Arc::clone(spec), state: state.clone() });
+            account.tell(event);
+        } else if let Some(reason) = reason_of(event).filter(|_| policy.mode == Mode::Milestones) {
+            account.happened(reason, event, at, policy);
+        } else {
+            return;
+        }
+        self.put_account(task, Some(account));
+    }
+
+    /// Takes note of what a queue has to do.
+    fn see_work(&mut self, queue: &Name, state: &State) {
+        match state {
+            State::Waiting { .. } | State::Ready { .. } | State::Active { .. } | State::Cancelling { .. } => {
+                self.has_work(queue);
+            }
+            State::Held { .. } => drop(self.left.insert(queue.clone())),
+            State::Ended { outcome, .. } => {
+                self.left.insert(queue.clone());
+                if let Some(ended) = self.queues.get(queue) {
+                    let mut ended = ended.clone();
+                    *ended.entry(*outcome).or_default() += 1;
+                    self.put_queue(queue, Some(ended));
+                }
+            }
+        }
+    }
+
+    /// Takes note of a task that is there; an older checkpoint has no word of its queue.
+    pub(crate) fn knows(&mut self, queue: &Name, state: &State) {
+        if !matches!(state, State::Held { .. } | State::Ended { .. }) {
+            self.has_work(queue);
+        }
+        self.keep();
+    }
+
+    fn has_work(&mut self, queue: &Name) {
+        if !self.queues.contains_key(queue) {
+            self.put_queue(queue, Some(Ended::new()));
+        }
+    }
+
+    /// The tasks of which a notice is owed now; those that have not ended only with a time.
+    pub(crate) fn owed(&self, now: Option<Timestamp>) -> Vec<TaskId> {
+        let due = self.due.iter().take_while(|(due, _)| now.is_some_and(|now| *due <= now));
+        let due = due.map(|(_, task)| *task).filter(|task| !self.ended.contains(task));
+        self.ended.iter().copied().chain(due).collect()
+    }
+
+    /// When a notice will be owed, if nothing else happens.
+    pub(crate) fn next_time(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// The notice that is owed of a task; `live` is what it is, if it has not ended.
+    pub(crate) fn notice_of(
+        &self,
+        task: TaskId,
+        live: Option<(&Spec, &State)>,
+        id: NoticeId,
+    ) -> Option<Notice> {
+        let account = self.accounts.get(&task)?;
+        let (spec, state) = match &account.end {
+            Some(End { spec, state }) => (&**spec, state),
+            None => live?,
+        };
+        let policy = spec.notify.clone().unwrap_or_default();
+        let (is_final, count) = (state.is_ended(), account.sent.saturating_add(1));
+        let mut reasons = account.pending.clone();
+        if is_final {
+            reasons.insert(Reason::Ended, 1);
+        }
+        let attempt = state.live_attempt().unwrap_or_else(|| state.attempts_over());
+        Some(Notice {
+            name: spec.name.clone(),
+            tenant: spec.tenant.clone(),
+            project: spec.project.clone(),
+            item: spec.item.clone(),
+            task: Some(task),
+            status: Some(state.word().to_owned()),
+            run: (attempt > 0).then_some(RunId { task, attempt }),
+            reasons,
+            count,
+            is_final,
+            limit_reached: !is_final && count >= policy.notices_max,
+            dropped: account.dropped,
+            reason: account.reason.clone(),
+            evidence: account.evidence.clone(),
+            argv: policy.argv,
+            directory: spec.directory.clone().filter(|directory| directory.len() <= PATH_BYTES_MAX),
+            ..Notice::of_queue(id, &spec.queue)
+        })
+    }
+
+    /// Forgets a task of which nobody knows what it is.
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        self.put_account(task, None);
+    }
+
+    /// The queues from which something has gone, and that had work. Each is looked at once.
+    pub(crate) fn take_left(&mut self) -> Vec<Name> {
+        let left = std::mem::take(&mut self.left);
+        self.changes.extend(left.iter().cloned().map(Before::Left));
+        left.into_iter().filter(|queue| self.queues.contains_key(queue)).collect()
+    }
+
+    /// A queue has no work any more: what has ended there since it had none before.
+    pub(crate) fn is_empty(&mut self, queue: &Name) -> Ended {
+        let ended = self.queues.get(queue).cloned().unwrap_or_default();
+        self.put_queue(queue, None);
+        ended
+    }
+
+    /// The notices of which nothing says what became of them, the oldest first.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
+    pub(crate) fn open_one(&self, id: NoticeId) -> Option<&Open> {
+        self.open.get(&id)
+    }
+
+    /// Whether the end of a task is owed, and nothing has told of it.
+    pub(crate) fn owes_end(&self, task: TaskId) -> bool {
+        self.ended.contains(&task)
+    }
+
+    /// The lines that were folded are in the log.
+    pub(crate) fn keep(&mut self) {
+        self.changes.clear();
+    }
+
+    /// The lines that were folded since then are not.
+    pub(crate) fn roll_back(&mut self) {
+        for before in std::mem::take(&mut self.changes).into_iter().rev() {
+            match before {
+                Before::Account(task, account) => drop(self.set_account(task, account)),
+                Before::Open(id, open) => drop(set(&mut self.open, id, open)),
+                Before::Queue(queue, ended) => drop(set(&mut self.queues, queue, ended)),
+                Before::Left(queue) => drop(self.left.insert(queue)),
+            }
+        }
+    }
+
+    fn put_account(&mut self, task: TaskId, account: Option<Account>) {
+        let before = self.set_account(task, account);
+        self.changes.push(Before::Account(task, before));
+    }
+
+    fn put_open(&mut self, id: NoticeId, open: Option<Open>) {
+        let before = set(&mut self.open, id, open);
+        self.changes.push(Before::Open(id, before));
+    }
+
+    fn put_queue(&mut self, queue: &Name, ended: Option<Ended>) {
+        let before = set(&mut self.queues, queue.clone(), ended);
+        self.changes.push(Before::Queue(queue.clone(), before));
+    }
+
+    fn set_account(&mut self, task: TaskId, account: Option<Account>) -> Option<Account> {
+        let (due, has_ended) = match &account {
+            Some(account) => (account.due, account.end.is_some()),
+            None => (None, false),
+        };
+        let before = set(&mut self.accounts, task, account);
+        if let Some(due) = before.as_ref().and_then(|before| before.due) {
+            self.due.remove(&(due, task));
+        }
+        self.due.extend(due.map(|due| (due, task)));
+        if has_ended {
+            self.ended.insert(task)
+        } else {
+            self.ended.remove(&task)
+        };
+        before
+    }
+}
+
+/// Puts a value into a map, or takes it out; what was there before.
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
