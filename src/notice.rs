@@ -27,10 +27,18 @@ pub(crate) use turns::Turns;
 const ARGV_BYTES_MAX: usize = 8 * 1024;
 const NOTICES_MAX: u32 = 100;
 const INTERVAL_SECONDS_MAX: u64 = 3600;
+/// How long a notifier may take that says nothing else.
+const TIMEOUT_SECONDS: u64 = 30;
+const TIMEOUT_SECONDS_MAX: u64 = 600;
 
 /// The keys of `notify` in a spec.
-pub(crate) const SHAPE: Shape =
-    Shape(&[("argv", None), ("mode", None), ("notices_max", None), ("min_interval_seconds", None)]);
+pub(crate) const SHAPE: Shape = Shape(&[
+    ("argv", None),
+    ("mode", None),
+    ("notices_max", None),
+    ("min_interval_seconds", None),
+    ("timeout_seconds", None),
+]);
 
 /// The begin of the names of all variables that a notifier gets.
 const VARIABLE: &str = "GITSPOOL_NOTICE_";
@@ -47,11 +55,19 @@ pub(crate) struct Notify {
     pub(crate) notices_max: u32,
     /// How far apart they are at least.
     pub(crate) min_interval_seconds: u64,
+    /// How long the notifier may take.
+    pub(crate) timeout_seconds: u64,
 }
 
 impl Default for Notify {
     fn default() -> Notify {
-        Notify { argv: Vec::new(), mode: Mode::Final, notices_max: 12, min_interval_seconds: 10 }
+        Notify {
+            argv: Vec::new(),
+            mode: Mode::Final,
+            notices_max: 12,
+            min_interval_seconds: 10,
+            timeout_seconds: TIMEOUT_SECONDS,
+        }
     }
 }
 
@@ -88,6 +104,10 @@ impl Notify {
         if self.min_interval_seconds > INTERVAL_SECONDS_MAX {
             let message = format!("notices wait for each other {INTERVAL_SECONDS_MAX} seconds at most");
             return refuse("$.notify.min_interval_seconds", message);
+        }
+        if !(1..=TIMEOUT_SECONDS_MAX).contains(&self.timeout_seconds) {
+            let message = format!("a notifier may take from 1 to {TIMEOUT_SECONDS_MAX} seconds");
+            return refuse("$.notify.timeout_seconds", message);
         }
         Ok(())
     }
@@ -214,6 +234,8 @@ pub(crate) struct Notice {
     /// The notifier; none when the line is all there is.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) argv: Vec<String>,
+    /// How long that may take.
+    pub(crate) timeout_seconds: u64,
     /// Where it works, if that is there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) directory: Option<String>,
@@ -252,6 +274,7 @@ impl Notice {
             evidence: None,
             ended: Ended::new(),
             argv: Vec::new(),
+            timeout_seconds: TIMEOUT_SECONDS,
             directory: None,
         }
     }
@@ -275,8 +298,7 @@ impl Notice {
     pub(crate) fn object(&self, at: Timestamp, spool: &Path, tries: u32) -> Value {
         let mut object = serde_json::to_value(self).expect("because a notice has string keys");
         if let Value::Object(map) = &mut object {
-            map.remove("argv");
-            map.remove("directory");
+            map.retain(|key, _| !["argv", "directory", "timeout_seconds"].contains(&key.as_str()));
             map.extend([("at".to_owned(), json!(at)), ("tries".to_owned(), json!(tries))]);
             map.insert("spool".to_owned(), spool.to_string_lossy().into());
         }

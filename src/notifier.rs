@@ -28,8 +28,6 @@ use crate::{clock, environment, jsonl, redact};
 /// The hidden verb.
 pub(crate) const VERB: &str = "notify";
 
-/// How long a notifier may take.
-pub(crate) const TIME_MAX: Duration = Duration::from_secs(30);
 /// How long what is left has between SIGTERM and SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How often what is killed and lives is killed again, and how often that is done.
@@ -102,6 +100,7 @@ struct Delivery {
     /// The notifier's own process, until it has ended.
     leader: Option<u32>,
     evidence: Option<Evidence>,
+    timeout: Duration,
     timed_out: bool,
     /// What it has not taken yet, and where that goes.
     stdin: Option<ChildStdin>,
@@ -131,6 +130,7 @@ impl Delivery {
         let place = notice.directory.as_ref().map(PathBuf::from).filter(|place| place.is_dir());
         let place = place.unwrap_or_else(|| spool.clone());
         let (leader, stdin) = process::start_notifier(&notice.argv, &place, variables, write)?;
+        let timeout = Duration::from_secs(notice.timeout_seconds);
         for end in [stdin.as_fd(), output.as_fd()] {
             rustix::fs::fcntl_setfl(end, rustix::fs::fcntl_getfl(end)? | OFlags::NONBLOCK)?;
         }
@@ -138,12 +138,13 @@ impl Delivery {
             child_ended,
             leader: Some(leader),
             evidence: None,
+            timeout,
             timed_out: false,
             stdin: Some(stdin),
             unwritten: format!("{object}\n").into_bytes(),
             output: Some(output),
             tail: VecDeque::new(),
-            until: clock::monotonic() + TIME_MAX,
+            until: clock::monotonic() + timeout,
             kills: None,
         })
     }
@@ -178,7 +179,7 @@ impl Delivery {
 
     fn answer(self) -> Answer {
         let failure = match &self.evidence {
-            _ if self.timed_out => Some(format!("it took longer than {} s", TIME_MAX.as_secs())),
+            _ if self.timed_out => Some(format!("it took longer than {} s", self.timeout.as_secs())),
             Some(evidence) if evidence.exit_code == Some(0) => None,
             Some(evidence) => Some(evidence.words()),
             None => Some("nobody saw how it ended".to_owned()),

@@ -44,10 +44,11 @@ pub(crate) struct Machine {
     pub(crate) recorded: Option<Vec<Recorded>>,
 }
 
-/// The disk before a call that changed it, and which runs' agents had started.
+/// The disk before a call that changed it, which runs' agents had started, and which notices were taken.
 pub(crate) struct Recorded {
     pub(crate) tree: Tree,
     pub(crate) begun: Vec<RunId>,
+    pub(crate) taken: Vec<NoticeId>,
 }
 
 /// When the process that is running is killed.
@@ -85,13 +86,20 @@ impl Machine {
 
     /// Takes note that the disk is about to be changed; `true` when the process is killed before it is.
     fn step(&mut self) -> Option<Ends> {
-        if let Some(recorded) = &mut self.recorded {
-            recorded.push(Recorded { tree: self.tree.clone(), begun: self.processes.begun.clone() });
+        let now = self.recorded.is_some().then(|| self.recorded_now());
+        if let (Some(recorded), Some(now)) = (&mut self.recorded, now) {
+            recorded.push(now);
         }
         self.steps += 1;
         self.wall += 1;
         self.tree.at = (self.wall / 1_000_000, self.wall % 1_000_000 * 1000);
         self.ends.take_if(|ends| ends.step < self.steps)
+    }
+
+    /// What is on the disk, and what others have seen.
+    pub(crate) fn recorded_now(&self) -> Recorded {
+        let Processes { begun, taken, .. } = &self.processes;
+        Recorded { tree: self.tree.clone(), begun: begun.clone(), taken: taken.clone() }
     }
 
     /// Time passes, on all clocks.

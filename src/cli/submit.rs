@@ -109,6 +109,9 @@ pub(crate) struct TaskArguments {
     /// So far apart at least, 3600 at the most; 10 when absent
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     notice_interval: Option<u64>,
+    /// How long the notifier may take, 600 at the most; 30 when absent
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    notifier_timeout: Option<u64>,
     /// The place that the work is about; the current folder when absent
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -234,6 +237,7 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut notify, "argv", (!arguments.notifier.is_empty()).then_some(arguments.notifier));
     put(&mut notify, "notices_max", arguments.notices_max);
     put(&mut notify, "min_interval_seconds", arguments.notice_interval);
+    put(&mut notify, "timeout_seconds", arguments.notifier_timeout);
     put(&mut command, "notify", (!notify.is_empty()).then_some(notify));
     put(&mut command, "directory", directory);
     put(&mut command, "workspace", (!workspace.is_empty()).then_some(workspace));

@@ -14,6 +14,7 @@ use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 use super::DaemonError;
 use crate::id::RunId;
 use crate::input::{Input, Undelivered};
+use crate::notice::Notice;
 use crate::notifier::{self, Answer, Order};
 use crate::process;
 use crate::{lock, supervisor};
@@ -111,6 +112,7 @@ pub(super) fn start_notifier(order: &Order, inputs: Sender<Input>) -> std::io::R
         return Ok(());
     }
     let bytes = order.to_bytes();
+    let timeout = Duration::from_secs(order.open.notice.timeout_seconds) + notifier::GRACE;
     let (mut child, mut stdin) = process::start_serving(notifier::VERB)?;
     let waiter = Builder::new().name("notifier".to_owned()).stack_size(WAITER_STACK_BYTES);
     waiter
@@ -118,20 +120,20 @@ pub(super) fn start_notifier(order: &Order, inputs: Sender<Input>) -> std::io::R
             // It stays open until there is an answer: its end tells that we are gone. Where the order does not come through
             // there is none.
             let _ = stdin.write_all(&bytes);
-            let undelivered = await_answer(&mut child);
+            let undelivered = await_answer(&mut child, timeout, &Notice::marker(notice));
             let _ = inputs.send(Input::Notified { notice, undelivered });
         })
         .map(drop)
 }
 
 /// Waits for what the process that delivers a notice has to say, and for its end; longer than it should take nobody waits.
-fn await_answer(child: &mut Child) -> Option<Undelivered> {
+fn await_answer(child: &mut Child, timeout: Duration, marker: &str) -> Option<Undelivered> {
     const SLACK: Duration = Duration::from_secs(30);
     const ANSWER_BYTES_MAX: u64 = 64 * 1024;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         let mut sources = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN)];
-        let timeout = Timespec::try_from(notifier::TIME_MAX + notifier::GRACE + SLACK).ok();
+        let timeout = Timespec::try_from(timeout + SLACK).ok();
         if rustix::event::poll(&mut sources, timeout.as_ref()) == Ok(0) {
             // Somebody has stopped it.
             let _ = child.kill();
@@ -143,7 +145,11 @@ fn await_answer(child: &mut Child) -> Option<Undelivered> {
     match serde_json::from_slice(&answer) {
         Ok(Answer { failure: None, .. }) => None,
         Ok(Answer { failure: Some(message), output }) => Some(Undelivered { message, output }),
-        Err(_) => Some(Undelivered { message: "its process ended without a word".to_owned(), output: None }),
+        Err(_) => {
+            // With it goes who would have ended what it has started.
+            process::kill_bearing(marker);
+            Some(Undelivered { message: "its process ended without a word".to_owned(), output: None })
+        }
     }
 }
 

@@ -240,6 +240,7 @@ impl Ledger {
             reason: account.reason.clone(),
             evidence: account.evidence.clone(),
             argv: policy.argv,
+            timeout_seconds: policy.timeout_seconds,
             directory: spec.directory.clone().filter(|directory| directory.len() <= PATH_BYTES_MAX),
             ..Notice::of_queue(id, &spec.queue)
         })
@@ -334,5 +335,215 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     match value {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{By, Origin, SpecText};
+    use crate::id::Rank;
+    use crate::notice::{Notify, Reasons};
+    use crate::outcome::Outcome;
+
+    fn task(n: u8) -> TaskId {
+        format!("01890a5d-ac96-774b-bcce-b302099a80{n:02x}").parse().unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn spec(mode: Mode) -> Arc<Spec> {
+        let notify = Notify { mode, argv: vec!["tell".into()], notices_max: 2, ..Notify::default() };
+        Arc::new(Spec { notify: Some(notify), ..Spec::default() })
+    }
+
+    fn ready() -> State {
+        State::Ready { rank: Rank::default(), attempts: 0 }
+    }
+
+    fn active() -> State {
+        let (host, rank) = ("h".parse().unwrap(), Rank::default());
+        State::Active { attempt: 1, host, rank, assigned: Default::default() }
+    }
+
+    fn over(outcome: Outcome) -> State {
+        State::Ended { outcome, attempts: 1, rank: Rank::default(), because: None }
+    }
+
+    fn submitted(spec: &Arc<Spec>) -> Event {
+        let (command, spec) = (Origin::new(task(99), "x.json"), SpecText::Here(Arc::clone(spec)));
+        Event::Submitted { task: task(1), state: ready(), spec, command, note: None }
+    }
+
+    fn moved(state: State, by: By) -> Event {
+        let reason = Some(format!("it is {}", state.word()));
+        Event::Moved {
+            task: task(1),
+            state,
+            by,
+            command: None,
+            reason,
+            evidence: None,
+            spec: None,
+            broken: 0,
+        }
+    }
+
+    fn note() -> Event {
+        let (command, kind) = (Origin::new(task(98), "n.json"), "note".to_owned());
+        Event::Accepted { command, kind, task: Some(task(1)), note: String::new(), repeats: None }
+    }
+
+    /// A ledger, and the notices that it has given, as a daemon has them written.
+    struct Story {
+        ledger: Ledger,
+        spec: Arc<Spec>,
+        state: State,
+        notices: Vec<Notice>,
+        lines: Vec<(Event, Timestamp)>,
+    }
+
+    impl Story {
+        fn new(mode: Mode) -> Story {
+            let (ledger, spec) = (Ledger::default(), spec(mode));
+            let mut story = Story { ledger, spec, state: ready(), notices: Vec::new(), lines: Vec::new() };
+            story.batch(0, &[submitted(&story.spec.clone())]);
+            story
+        }
+
+        fn batch(&mut self, seconds: i64, events: &[Event]) {
+            for event in events {
+                self.ledger.see(event, at(seconds), Some(&self.spec));
+                self.state = event.state().map_or(self.state.clone(), |(_, state)| state.clone());
+                self.lines.push((event.clone(), at(seconds)));
+            }
+            for task in self.ledger.owed(Some(at(seconds))) {
+                let id = NoticeId::new(self::task(u8::try_from(self.notices.len()).unwrap() + 10));
+                let notice = self.ledger.notice_of(task, Some((&self.spec, &self.state)), id).unwrap();
+                self.notices.push(notice.clone());
+                let event = Event::Notice(Box::new(notice));
+                self.ledger.see(&event, at(seconds), None);
+                self.lines.push((event, at(seconds)));
+            }
+            self.ledger.keep();
+        }
+
+        /// Of each notice what it tells, and whether it is the final one.
+        fn told(&self) -> Vec<(Reasons, bool)> {
+            self.notices.iter().map(|notice| (notice.reasons.clone(), notice.is_final)).collect()
+        }
+
+        /// What a daemon knows that has killed this one, from the begin of the log or from any checkpoint.
+        fn check_that_others_know_the_same(&self) {
+            for checkpoint in 0..=self.lines.len() {
+                let mut ledger = Ledger::default();
+                for (number, (event, at)) in self.lines.iter().enumerate() {
+                    if number == checkpoint {
+                        let text = serde_json::to_vec(&ledger.checked()).unwrap();
+                        // What has ended is told in the batch in which it ends: no checkpoint comes in between.
+                        if ledger.owed(None).is_empty() {
+                            ledger = Ledger::of(serde_json::from_slice(&text).unwrap());
+                        }
+                    }
+                    let spec = event.changed().map(|_| &self.spec);
+                    ledger.see(event, *at, spec);
+                }
+                assert_eq!(ledger.checked(), self.ledger.checked(), "from {checkpoint}");
+                assert_eq!((&ledger.due, &ledger.ended), (&self.ledger.due, &self.ledger.ended));
+            }
+        }
+    }
+
+    fn reasons<const N: usize>(reasons: [(Reason, u64); N]) -> Reasons {
+        reasons.into()
+    }
+
+    #[test]
+    fn what_happens_soon_after_a_notice_waits_and_is_told_with_the_rest() {
+        let mut story = Story::new(Mode::Milestones);
+        story.batch(1, &[moved(active(), By::Daemon)]);
+        story.batch(2, &[note()]);
+        story.batch(3, &[note()]);
+        assert_eq!(story.ledger.next_time(), Some(at(11)));
+        story.batch(10, &[]);
+        assert_eq!(story.told(), [(reasons([(Reason::Started, 1)]), false)]);
+        story.batch(11, &[]);
+        assert_eq!(story.told().pop(), Some((reasons([(Reason::Note, 2)]), false)));
+        assert!(story.notices[1].limit_reached && !story.notices[0].limit_reached);
+        // There were enough; what follows is only counted.
+        story.batch(100, &[note(), note()]);
+        assert_eq!((story.notices.len(), story.ledger.next_time()), (2, None));
+        story.check_that_others_know_the_same();
+        story.batch(101, &[moved(over(Outcome::Failed), By::Run)]);
+        let last = story.notices.pop().unwrap();
+        assert_eq!((last.count, last.dropped, last.is_final), (3, 2, true));
+        assert_eq!(
+            (last.reasons, last.reason.as_deref()),
+            (reasons([(Reason::Ended, 1)]), Some("it is failed"))
+        );
+        assert_eq!((story.ledger.accounts.len(), story.ledger.open().count()), (0, 3));
+    }
+
+    #[test]
+    fn the_end_is_told_once_at_once_and_with_what_waited() {
+        let mut story = Story::new(Mode::Milestones);
+        story.batch(1, &[moved(active(), By::Daemon)]);
+        story.batch(2, &[note()]);
+        story.batch(3, &[moved(ready(), By::Run), moved(over(Outcome::Cancelled), By::Command)]);
+        let all = reasons([(Reason::TriedAgain, 1), (Reason::Note, 1), (Reason::Ended, 1)]);
+        assert_eq!(story.told(), [(reasons([(Reason::Started, 1)]), false), (all, true)]);
+        story.batch(4, &[]);
+        assert_eq!(story.notices.len(), 2);
+        // It lives again, and ends again.
+        story.batch(5, &[moved(ready(), By::Command)]);
+        story.batch(6, &[moved(active(), By::Daemon), moved(over(Outcome::Succeeded), By::Run)]);
+        assert_eq!(story.told().pop(), Some((reasons([(Reason::Started, 1), (Reason::Ended, 1)]), true)));
+        assert_eq!(story.notices[2].count, 1);
+        story.check_that_others_know_the_same();
+    }
+
+    #[test]
+    fn only_ends_are_told_where_no_more_is_wanted_and_nothing_where_nothing_is() {
+        for (mode, count) in [(Mode::Final, 1), (Mode::None, 0)] {
+            let mut story = Story::new(mode);
+            story.batch(1, &[moved(active(), By::Daemon), note()]);
+            story.batch(2, &[moved(over(Outcome::Lost), By::Run)]);
+            assert_eq!(story.notices.len(), count, "{mode:?}");
+            story.check_that_others_know_the_same();
+        }
+    }
+
+    #[test]
+    fn an_end_without_its_notice_is_owed_by_whoever_reads_the_log() {
+        let mut story = Story::new(Mode::Final);
+        story.batch(2, &[moved(over(Outcome::Failed), By::Run)]);
+        let mut ledger = Ledger::default();
+        let cut = story.lines.iter().filter(|(event, _)| !matches!(event, Event::Notice(_)));
+        cut.for_each(|(event, at)| ledger.see(event, *at, Some(&story.spec)));
+        assert_eq!((ledger.owed(None), ledger.owes_end(task(1))), (vec![task(1)], true));
+        let again = ledger.notice_of(task(1), None, story.notices[0].id).unwrap();
+        assert_eq!(again, story.notices[0]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_log_is_as_if_it_had_not_been() {
+        let mut story = Story::new(Mode::Milestones);
+        story.batch(1, &[moved(active(), By::Daemon)]);
+        let (before, due) = (story.ledger.checked(), story.ledger.due.clone());
+        let open = story.notices[0].id;
+        for event in
+            [note(), Event::Delivered { notice: open, tries: 1 }, moved(over(Outcome::Failed), By::Run)]
+        {
+            story.ledger.see(&event, at(50), Some(&story.spec));
+        }
+        let queue = story.spec.queue.clone();
+        assert_eq!(story.ledger.take_left(), std::slice::from_ref(&queue));
+        assert_eq!(story.ledger.is_empty(&queue), [(Outcome::Failed, 1)].into());
+        assert_ne!(story.ledger.checked(), before);
+        story.ledger.roll_back();
+        assert_eq!((story.ledger.checked(), story.ledger.due.clone()), (before, due));
+        assert_eq!((story.ledger.owed(Some(at(99))), story.ledger.take_left()), (vec![], vec![queue]));
     }
 }

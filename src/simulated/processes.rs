@@ -40,6 +40,8 @@ pub(crate) struct Processes {
     pub(crate) waiting: Vec<Waiting>,
     /// Notifiers that have not ended.
     pub(crate) notifying: Vec<Notifying>,
+    /// How many notifiers have ended.
+    pub(crate) notified: u64,
     /// The notices that notifiers have taken, in their order, from the beginning of the world.
     pub(crate) taken: Vec<NoticeId>,
 }

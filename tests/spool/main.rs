@@ -30,6 +30,7 @@ mod kept;
 mod keys;
 mod lanes;
 mod needs;
+mod notices;
 mod power;
 mod readers;
 mod refusals;

@@ -270,7 +270,7 @@ fn kill(
 }
 
 pub(super) fn recorded_now() -> Recorded {
-    on(|machine| Recorded { tree: machine.tree.clone(), begun: machine.processes.begun.clone() })
+    on(|machine| machine.recorded_now())
 }
 
 /// The power goes now.

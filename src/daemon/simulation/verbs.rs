@@ -27,6 +27,8 @@ pub(super) enum Verb {
     SubmitLong,
     /// One that wants a unit and a lock.
     SubmitWanting,
+    /// One of which somebody is told, all that happens, and not too often.
+    SubmitTold,
     /// The first task once more.
     SubmitAgain,
     /// A file that makes no sense.
@@ -74,7 +76,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 35] = [
+    pub(super) const ALL: [Verb; 36] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
@@ -82,6 +84,7 @@ impl Verb {
         Verb::SubmitAfterFailed,
         Verb::SubmitLong,
         Verb::SubmitWanting,
+        Verb::SubmitTold,
         Verb::SubmitAgain,
         Verb::Refuse,
         Verb::SameName,
@@ -132,6 +135,7 @@ impl World {
             | Verb::SubmitAfterFailed
             | Verb::SubmitLong
             | Verb::SubmitWanting
+            | Verb::SubmitTold
             | Verb::SubmitAgain
             | Verb::SameName
             | Verb::CancelActive
@@ -176,6 +180,10 @@ impl World {
             Verb::SubmitWanting => {
                 let mode = if self.submitted.is_multiple_of(2) { "shared" } else { "exclusive" };
                 self.submit(json!({"run": ["true"], "resources": {"unit": 1}, "locks": {"place": mode}}));
+            }
+            Verb::SubmitTold => {
+                let notify = json!({"argv": ["tell"], "mode": "milestones", "min_interval_seconds": 3});
+                self.submit(json!({"run": ["true"], "notify": notify}));
             }
             Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
             Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),
@@ -352,7 +360,8 @@ impl World {
             self.pause_by_hand(false);
             self.end_an_agent();
             self.wait(LONG)?;
-            if on(|machine| machine.steps == before && machine.processes.agents().is_empty()) {
+            let rests = on(|machine| machine.steps == before && machine.processes.agents().is_empty());
+            if rests && self.has_told_all() {
                 return Ok(());
             }
         }

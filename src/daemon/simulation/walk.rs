@@ -247,7 +247,7 @@ impl Walk {
     /// Somebody goes on, or a daemon is started.
     fn go_on(&mut self) {
         let supervisors = self.world.supervisors.len();
-        let gone_on = match self.lot.below(6) {
+        let gone_on = match self.lot.below(7) {
             0 if self.world.daemon.is_none() => {
                 self.say("a daemon is started");
                 self.world.start_daemon()
@@ -256,6 +256,10 @@ impl Walk {
             2 | 3 => self.world.step_daemon().map(drop),
             4 if self.lot.one_in(2) => self.world.step_checkpoint().map(drop),
             4 => self.world.get_locks().map(drop),
+            5 => {
+                self.world.end_notifiers();
+                Ok(())
+            }
             _ if supervisors == 0 => Ok(()),
             _ => self.world.step_supervisor(self.lot.below(supervisors)).map(drop),
         };

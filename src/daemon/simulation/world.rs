@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::actors::{Living, Serving, Went};
 use super::oracle::Seen;
 use crate::id::Name;
-use crate::input::Input;
+use crate::input::{Input, Undelivered};
 use crate::layout::Layout;
 use crate::lock;
 use crate::picture;
 use crate::reserve;
-use crate::simulated::{self, Killed, Machine, Tree, on};
+use crate::simulated::{self, Killed, Machine, Notifying, Tree, on};
 use crate::spool::{self, Settings, Spool};
 use crate::store;
 use crate::time::Timestamp;
@@ -84,6 +84,7 @@ impl World {
         machine.processes.current = machine.processes.start(0);
         machine.tree = tree;
         machine.processes.begun.clone_from(&seen.begun);
+        machine.processes.taken.clone_from(&seen.taken);
         simulated::put(Some(machine));
         World {
             spool: self.spool.clone(),
@@ -201,6 +202,27 @@ impl World {
         Ok(any)
     }
 
+    /// Lets the notifiers end that were started: each third one without success. Tells whether there were any.
+    pub(super) fn end_notifiers(&mut self) -> bool {
+        let notifying = on(|machine| std::mem::take(&mut machine.processes.notifying));
+        for Notifying { notice, inputs, .. } in &notifying {
+            let fails = on(|machine| {
+                machine.processes.notified += 1;
+                let fails = machine.processes.notified.is_multiple_of(3);
+                machine.processes.taken.extend((!fails).then_some(*notice));
+                fails
+            });
+            let undelivered = fails.then(|| Undelivered { message: "exit code 1".to_owned(), output: None });
+            let _ = inputs.send(Input::Notified { notice: *notice, undelivered });
+        }
+        !notifying.is_empty()
+    }
+
+    /// Whether all notices are delivered.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.daemon.as_ref().is_none_or(|living| living.daemon.notices.are_delivered())
+    }
+
     pub(super) fn step_daemon(&mut self) -> Result<bool, Killed> {
         let decided = self.as_daemon(Living::decide)?;
         self.welcome();
@@ -225,6 +247,7 @@ impl World {
                 busy |= self.step_supervisor(at)?;
             }
             busy |= self.get_locks()?;
+            busy |= self.end_notifiers();
             if !busy {
                 return Ok(());
             }

@@ -19,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 26] = [
+pub(super) const SCENARIOS: [Scenario; 27] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -185,6 +185,18 @@ pub(super) const SCENARIOS: [Scenario; 26] = [
         hard: &[("-> spool/queue/default/PAUSED", 1), ("-> spool/queue/default/failed", 1)],
     },
     Scenario {
+        name: "tell of a run",
+        prepare: ready_and_told,
+        arguments: drain,
+        hard: &[
+            ("daemon write spool/events", 3),
+            ("daemon fdatasync", 3),
+            ("notifier execve", 1),
+            ("notifier write PIPE", 2),
+            ("daemon write spool/events", 5),
+        ],
+    },
+    Scenario {
         name: "gc",
         prepare: ended_and_collected,
         arguments: drain,
@@ -313,6 +325,19 @@ fn ready_with_units() -> Sandbox {
     wants["resources"] = json!({"gpu": 1});
     wants["locks"] = json!({"db": "exclusive"});
     admitted(&sandbox, "job", &wants);
+    go_on(&sandbox);
+    sandbox
+}
+
+/// Somebody is told of it, of its begin and of its end, and that the queue is empty then.
+fn ready_and_told() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let tell = format!("echo $GITSPOOL_NOTICE_ID >> {}", sandbox.outside("notices").display());
+    let argv = ["/bin/sh", "-c", &tell];
+    sandbox.set_queue(&json!({"notify_empty": argv}));
+    let mut job = plain_job(&sandbox);
+    job["notify"] = json!({"argv": argv, "mode": "milestones"});
+    admitted(&sandbox, "job", &job);
     go_on(&sandbox);
     sandbox
 }

@@ -68,6 +68,7 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
         let differs = settings.as_ref() != Some(&expected);
         problems.extend(differs.then(|| format!("the queue's settings are {settings:?}")));
     }
+    problems.extend(notice_problems(fault, &sandbox));
     let is_failure = matches!(fault, Fault::Fail { .. });
     problems.extend(seen.panics.iter().filter(|_| is_failure).map(|said| format!("a panic: {said}")));
     if sandbox.daemon_log().contains("panicked at") {
@@ -347,6 +348,41 @@ fn history_problems(scenario: &Scenario, fault: Fault, sandbox: &Sandbox) -> Vec
     if there + refused < prepared {
         problems
             .push(format!("{prepared} tasks were accepted or dropped, {there} are there, {refused} refused"));
+    }
+    problems
+}
+
+/// Each end of which somebody is to be told has one final notice; each notice was taken at least once, or given up because of
+/// an error; and nothing was taken that is not in the log.
+fn notice_problems(fault: Fault, sandbox: &Sandbox) -> Vec<String> {
+    let (log, told) = (sandbox.log(), sandbox.told("notices"));
+    let lines = |kind: &str| log.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
+    let id = |line: &Value| line["notice"].as_str().unwrap_or_default().to_owned();
+    let mut problems = Vec::new();
+    let notices: Vec<String> = lines("notice").iter().map(|line| id(line)).collect();
+    for notice in &notices {
+        let ends = |kind: &str| lines(kind).iter().filter(|line| id(line) == *notice).count();
+        let (delivered, failed) = (ends("notice.delivered"), ends("notice.failed"));
+        let taken = told.lines().any(|line| line == notice);
+        let is_right = match (delivered, failed) {
+            (1, 0) => taken,
+            (0, 1) => matches!(fault, Fault::Fail { .. }),
+            _ => false,
+        };
+        problems.extend((!is_right).then(|| {
+            format!("notice {notice} was delivered {delivered} times, given up {failed} times; {taken}")
+        }));
+    }
+    let unknown = told.lines().filter(|line| !notices.iter().any(|notice| notice == line));
+    problems.extend(unknown.map(|line| format!("{line} was taken, and is not in the log")));
+    for end in log.iter().filter(|line| line["state"]["is"] == "ended") {
+        let submitted = lines("task.submitted").into_iter().find(|line| line["task"] == end["task"]);
+        let wants = submitted.is_some_and(|line| line["spec"]["notify"].is_object());
+        let finals = lines("notice")
+            .into_iter()
+            .filter(|line| line["task"] == end["task"] && line["is_final"] == true)
+            .count();
+        problems.extend((finals != usize::from(wants)).then(|| format!("{finals} notices tell of {end}")));
     }
     problems
 }

@@ -14,6 +14,7 @@ pub(crate) enum Role {
     Supervisor,
     Launch,
     Stage,
+    Notifier,
     Git,
     /// Agents, and the processes of the test itself.
     Other,
@@ -27,6 +28,7 @@ impl Role {
             Role::Supervisor => "supervisor",
             Role::Launch => "launch",
             Role::Stage => "stage",
+            Role::Notifier => "notifier",
             Role::Git => "git",
             Role::Other => "other",
         }
@@ -305,6 +307,7 @@ pub(super) fn role_of(thread: u32) -> Role {
         b"supervise" => Role::Supervisor,
         b"launch" => Role::Launch,
         b"workspace" => Role::Stage,
+        b"notify" => Role::Notifier,
         _ if arguments.contains(&&b"daemon"[..]) => Role::Daemon,
         _ => Role::CommandLine,
     }

@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<Damage> {
         of_logs(),
         of_compressed_segments(),
         of_lines(),
+        of_notices(),
         of_local(),
         of_answers(),
         of_readers(),
@@ -322,6 +323,37 @@ fn of_lines() -> Vec<Damage> {
                 );
             },
         ),
+    ]
+}
+
+fn of_notices() -> Vec<Damage> {
+    vec![
+        stays("an end that is told twice", &["notice_repeated"], |sandbox, story| {
+            let notice = json!({
+                "type": "notice", "notice": STRANGER, "queue": "default", "task": story.done, "reasons": {"ended": 1},
+                "count": 1, "is_final": true, "timeout_seconds": 30,
+            });
+            log(sandbox, notice);
+        }),
+        stays("what became of no notice", &["notice_unknown"], |sandbox, _| {
+            log(sandbox, json!({"type": "notice.delivered", "notice": STRANGER, "tries": 1}));
+        }),
+        moving(damage(
+            "an end that nobody is told of",
+            &["notice_missing", "task_misplaced"],
+            &["notice_missing"],
+            &[],
+            |sandbox, story| {
+                let first = sandbox.moves(&story.held).remove(0);
+                let (task, state, mut spec) = (&story.held, &first["state"], first["spec"].clone());
+                spec["notify"] = json!({"mode": "final"});
+                log(
+                    sandbox,
+                    json!({"type": "task.edited", "task": task, "state": state, "spec": spec, "by": "command"}),
+                );
+                moved(sandbox, task, json!({"is": "ended", "outcome": "cancelled", "attempts": 0}));
+            },
+        )),
     ]
 }
 
