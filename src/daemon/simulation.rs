@@ -14,6 +14,7 @@ mod actors;
 mod verbs;
 mod pauses;
 mod oracle;
+mod told;
 mod sequences;
 mod walk;
 mod faults;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::pauses;
+use super::told::told;
 use super::world::{self, World};
 use crate::answer::Receipt;
 use crate::command;
@@ -12,7 +12,7 @@ use crate::event::{By, Event, SpecText};
 use crate::fsck;
 use crate::id::{RunId, TaskId};
 use crate::jsonl::{self, Line};
-use crate::notice::{Ledger as Notices, NoticeId};
+use crate::notice::NoticeId;
 use crate::picture;
 use crate::queue;
 use crate::reader::{Mark, Reader};
@@ -25,7 +25,7 @@ use crate::task::State;
 /// A line of the spool's log.
 pub(super) type SpoolLine = Line<Event>;
 
-type Files = BTreeMap<String, Rc<Vec<u8>>>;
+pub(super) type Files = BTreeMap<String, Rc<Vec<u8>>>;
 
 /// What somebody could see before a crash, and so may rely on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -267,7 +267,7 @@ impl World {
 }
 
 /// The spec that a line carries or names.
-fn spec_of(files: &Files, text: &SpecText) -> Option<Spec> {
+pub(super) fn spec_of(files: &Files, text: &SpecText) -> Option<Spec> {
     match text {
         SpecText::Here(spec) => Some((**spec).clone()),
         SpecText::Elsewhere { text_sha256 } => {
@@ -311,56 +311,6 @@ fn given(lines: &[Line<Event>]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Each end that somebody is to be told of is told once, and each notice was taken or given up; nothing was taken that is
-/// not in the log.
-fn told(files: &Files, lines: &[Line<Event>]) -> Result<(), String> {
-    let mut notices = Notices::default();
-    let mut specs: BTreeMap<TaskId, Arc<Spec>> = BTreeMap::new();
-    let (mut known, mut finals) = (BTreeSet::new(), BTreeMap::<TaskId, usize>::new());
-    let taken = on(|machine| machine.processes.taken.clone());
-    for line in lines {
-        if let (Some((task, _)), Some(text)) = (line.event.state(), line.event.spec()) {
-            specs.insert(task, Arc::new(spec_of(files, text).unwrap_or_default()));
-        }
-        if let Event::Notice(notice) = &line.event {
-            let owed = notice.task.is_none_or(|task| !notice.is_final || notices.owes_end(task));
-            if !known.insert(notice.id) || !owed {
-                return Err(format!("line {} tells what was told already", line.seq));
-            }
-            if let Some(task) = notice.task.filter(|_| notice.is_final) {
-                *finals.entry(task).or_default() += 1;
-            }
-        }
-        if let Event::Delivered { notice, .. } = &line.event
-            && !taken.contains(notice)
-        {
-            return Err(format!("line {} tells of a notice that nobody has taken", line.seq));
-        }
-        let task = line.event.changed().and_then(|task| specs.get(&task));
-        notices.see(&line.event, line.at, task);
-    }
-    if let Some(unknown) = taken.iter().find(|notice| !known.contains(notice)) {
-        return Err(format!("notice {unknown} was taken and is not in the log"));
-    }
-    let owed = notices.owed(None);
-    let open: Vec<NoticeId> = notices.open().map(|open| open.notice.id).collect();
-    if !owed.is_empty() || !open.is_empty() {
-        return Err(format!("nobody was told of the end of {owed:?}, and {open:?} are open"));
-    }
-    let ends = |task: &TaskId| {
-        let is_end = |line: &&Line<Event>| {
-            line.event.state().is_some_and(|(of, state)| of == *task && state.is_ended())
-        };
-        lines.iter().filter(is_end).count()
-    };
-    match finals.iter().find(|(task, count)| ends(task) != **count) {
-        Some((task, count)) => {
-            Err(format!("{task} has ended {} times, and was told of {count} times", ends(task)))
-        }
-        None => Ok(()),
-    }
 }
 
 /// What could be read, and what was answered, is still in the log.

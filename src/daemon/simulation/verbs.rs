@@ -199,12 +199,7 @@ impl World {
             Verb::Rerank => {
                 self.drop_command(&json!({"type": "rerank", "target": target("ready"), "rank": 7}));
             }
-            Verb::MarkRead => {
-                let task = ["active", "ready", "held"].into_iter().find_map(|state| self.task_in(state));
-                let tasks = [task.unwrap_or_else(|| "nobody".to_owned())];
-                let mark = json!({"type": "mark_read", "reader": "me", "tasks": tasks, "version": 2});
-                self.drop_command(&mark);
-            }
+            Verb::MarkRead => self.mark_read(),
             Verb::Retry => {
                 let target = self.ended_without_success().unwrap_or_else(|| "nobody".to_owned());
                 self.drop_command(&json!({"type": "retry", "target": target}));
@@ -238,6 +233,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn mark_read(&mut self) {
+        let task = ["active", "ready", "held"].into_iter().find_map(|state| self.task_in(state));
+        let tasks = [task.unwrap_or_else(|| "nobody".to_owned())];
+        self.drop_command(&json!({"type": "mark_read", "reader": "me", "tasks": tasks, "version": 2}));
     }
 
     /// Tasks that wait for others, one behind the other.
