@@ -56,7 +56,11 @@ pub(crate) fn ending(outcome: Outcome, began: bool) -> Ending {
         Outcome::Lost => Ending::Broken,
         Outcome::Failed if !began => Ending::Broken,
         Outcome::Succeeded | Outcome::Failed | Outcome::Signalled | Outcome::TimedOut => Ending::Worked,
-        Outcome::Cancelled | Outcome::Interrupted | Outcome::Blocked | Outcome::Skipped => Ending::Neither,
+        Outcome::Cancelled
+        | Outcome::Interrupted
+        | Outcome::Blocked
+        | Outcome::Skipped
+        | Outcome::Expired => Ending::Neither,
     }
 }
 
@@ -131,6 +135,7 @@ mod tests {
                 (Outcome::Lost, Ending::Broken),
                 (Outcome::Blocked, Ending::Neither),
                 (Outcome::Skipped, Ending::Neither),
+                (Outcome::Expired, Ending::Neither),
             ] {
                 assert_eq!(ending(outcome, began), expected, "{outcome:?} {began}");
             }

@@ -332,6 +332,11 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
     }
     json::check_keys(&map, &spec::SUBMIT, "$")?;
     map.remove("type");
+    let is_said = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
+    if is_said("deadline_at") && is_said("deadline_seconds") {
+        let message = "a task has a time by which it starts, or so many seconds, and not both";
+        return Err(Refusal::new(Kind::Conflict, message).at("$.deadline_seconds"));
+    }
     let said = Said::of(&map);
     let beside = ["id", "rank", "held"].into_iter().filter_map(|key| map.remove_entry(key)).collect();
     let Beside { id, rank, held } = json::typed(beside)?;

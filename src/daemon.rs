@@ -312,8 +312,9 @@ impl Daemon {
         let room = self.look_for_room_at().or_else(|| self.late_at());
         // The clock may be set while we sleep: then the look at the queues, which comes soon, finds what is due.
         let due = self.queues.next_time(now).filter(|_| !self.is_short());
+        let late = self.queues.next_deadline(now).filter(|_| !self.is_short());
         let told = self.notices.ledger.next_time().filter(|_| !self.is_short());
-        let due = due.into_iter().chain(told).map(|until| clock::monotonic() + until.since(now));
+        let due = due.into_iter().chain(late).chain(told).map(|until| clock::monotonic() + until.since(now));
         let notices = self.notices.next_at().filter(|_| !self.is_short());
         let again = again.chain(notices);
         again.chain(checkpoint).chain(spare).chain(room).chain(due).fold(self.look_at, Moment::min)

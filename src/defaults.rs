@@ -12,7 +12,7 @@ use crate::spec::{SUBMIT, Spec};
 use crate::workspace::{self, Cleanup};
 
 /// What each task says for itself.
-const OWN: [&str; 17] = [
+const OWN: [&str; 19] = [
     "type",
     "id",
     "held",
@@ -30,6 +30,8 @@ const OWN: [&str; 17] = [
     "after_failed",
     "start_at",
     "delay_seconds",
+    "deadline_at",
+    "deadline_seconds",
 ];
 
 /// What only a prompt can have.

@@ -44,6 +44,7 @@ const NAMES: &[&str] = &[
     CANCELLED,
     BLOCKED,
     SKIPPED,
+    EXPIRED,
     RUNS,
     RUN_LOG,
     RUN_RECORD,
@@ -104,6 +105,7 @@ const FAILED: &str = "failed";
 const CANCELLED: &str = "cancelled";
 const BLOCKED: &str = "blocked";
 const SKIPPED: &str = "skipped";
+const EXPIRED: &str = "expired";
 const RUNS: &str = "runs";
 const RUN_LOG: &str = "events.jsonl";
 const RUN_RECORD: &str = "run.json";
@@ -150,7 +152,7 @@ const LOCKS: &str = "locks";
 pub(crate) const DOT_SPOOL: &str = ".gitspool";
 
 /// The folders in which ended tasks lie, under the date of their id.
-pub(crate) const ENDED_FOLDERS: [&str; 5] = [DONE, FAILED, CANCELLED, BLOCKED, SKIPPED];
+pub(crate) const ENDED_FOLDERS: [&str; 6] = [DONE, FAILED, CANCELLED, BLOCKED, SKIPPED, EXPIRED];
 
 /// The paths inside one spool.
 #[derive(Clone, Debug)]

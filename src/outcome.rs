@@ -21,12 +21,14 @@ pub(crate) enum Outcome {
     Blocked,
     /// Of a task: what it waits for has ended so that it is not wanted.
     Skipped,
+    /// Of a task: its deadline came before it started.
+    Expired,
 }
 
 impl Outcome {
     /// Every outcome, the best first.
     #[cfg(test)]
-    pub(crate) const ALL: [Outcome; 9] = [
+    pub(crate) const ALL: [Outcome; 10] = [
         Outcome::Succeeded,
         Outcome::Cancelled,
         Outcome::Failed,
@@ -35,6 +37,7 @@ impl Outcome {
         Outcome::Interrupted,
         Outcome::Lost,
         Outcome::Skipped,
+        Outcome::Expired,
         Outcome::Blocked,
     ];
 
@@ -45,6 +48,7 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
             Outcome::Blocked => "blocked",
             Outcome::Skipped => "skipped",
+            Outcome::Expired => "expired",
             Outcome::Failed
             | Outcome::Signalled
             | Outcome::TimedOut
@@ -55,7 +59,8 @@ impl Outcome {
 
     /// What the folder of a task's file tells of its outcome: the most usual one that leads there.
     pub(crate) fn of_folder(folder: &str) -> Outcome {
-        let there = [Outcome::Succeeded, Outcome::Cancelled, Outcome::Blocked, Outcome::Skipped];
+        let there =
+            [Outcome::Succeeded, Outcome::Cancelled, Outcome::Blocked, Outcome::Skipped, Outcome::Expired];
         there.into_iter().find(|outcome| outcome.folder() == folder).unwrap_or(Outcome::Failed)
     }
 
@@ -71,6 +76,7 @@ impl Outcome {
             Outcome::Lost => "lost",
             Outcome::Blocked => "blocked",
             Outcome::Skipped => "skipped",
+            Outcome::Expired => "expired",
         }
     }
 
@@ -86,6 +92,7 @@ impl Outcome {
             Outcome::Lost => "was lost",
             Outcome::Blocked => "was blocked",
             Outcome::Skipped => "was skipped",
+            Outcome::Expired => "has expired",
         }
     }
 }

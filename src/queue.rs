@@ -8,6 +8,9 @@ mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use crate::id::{Name, TaskId};
 use crate::needs::Waits;
@@ -51,6 +54,8 @@ pub(crate) struct Queues {
     queues: BTreeMap<Name, Queue>,
     /// The waiting tasks that have a time, by it.
     times: BTreeSet<(Timestamp, TaskId)>,
+    /// The tasks that have not started and have a deadline, by it.
+    deadlines: BTreeSet<(Timestamp, TaskId)>,
     /// The tasks by their names.
     names: BTreeMap<Name, BTreeSet<TaskId>>,
     /// Who waits for whom.
@@ -140,10 +145,25 @@ impl Queues {
         self.times.iter().map(|(until, _)| *until).find(|until| *until > now)
     }
 
+    /// So many at most of the tasks that have not started, and whose deadline has come.
+    pub(crate) fn late(&self, now: Timestamp, count: usize) -> Vec<TaskId> {
+        let late = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        late.map(|(_, task)| *task).take(count).collect()
+    }
+
+    /// The first deadline after `now`.
+    pub(crate) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let after = (now.plus(Duration::from_micros(1)), TaskId::from_uuid(Uuid::nil()));
+        self.deadlines.range(after..).next().map(|(deadline, _)| *deadline)
+    }
+
     fn index(&mut self, spec: &Spec, task: TaskId, state: &State, present: bool) {
         // A time that comes while it waits for others too changes nothing.
         if let State::Waiting { until: Some(until), needs: false, .. } = state {
             put(&mut self.times, (*until, task), present);
+        }
+        if let Some(deadline) = spec.deadline_at.filter(|_| state.may_expire()) {
+            put(&mut self.deadlines, (deadline, task), present);
         }
         match (state.waits_for_others(), present) {
             (true, true) => self.waits.add(task, spec, matches!(state, State::Waiting { .. })),
@@ -306,6 +326,35 @@ mod tests {
         assert_eq!((queues.due(at(30)), picked(&queues)), (vec![id(3)], vec![id(1)]));
         queues.forget(id(3));
         assert!(queues.due(at(30)).is_empty() && default_queue(&queues).waiting.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_counts_until_a_task_starts_or_ends_and_the_next_one_is_found_among_many() {
+        let at = Timestamp::from_micros;
+        let with = |deadline| Arc::new(Spec { deadline_at: Some(at(deadline)), ..Spec::default() });
+        let mut queues = Queues::default();
+        for (n, deadline) in [(1, 20), (2, 10), (3, 20), (4, 30)] {
+            queues.insert(id(n), Live { spec: with(deadline), ..ready(50) });
+        }
+        queues.insert(id(5), ready(50));
+        assert_eq!((queues.late(at(9), 9), queues.next_deadline(at(9))), (vec![], Some(at(10))));
+        assert_eq!(
+            (queues.late(at(20), 9), queues.next_deadline(at(20))),
+            (vec![id(2), id(1), id(3)], Some(at(30)))
+        );
+        assert_eq!(queues.late(at(20), 2), [id(2), id(1)]);
+        queues.set_state(id(2), &active());
+        let held = State::Held { rank: Rank::default(), attempts: 0, until: None, needs: false };
+        queues.set_state(id(1), &held);
+        assert_eq!(queues.late(at(30), 9), [id(1), id(3), id(4)], "what runs is its supervisor's");
+        let again = State::Ready { rank: Rank::default(), attempts: 1 };
+        queues.set_state(id(2), &again);
+        queues.insert(id(3), Live { spec: with(40), ..ready(50) });
+        queues.forget(id(4));
+        let over =
+            State::Ended { outcome: Outcome::Expired, attempts: 0, rank: Rank::default(), because: None };
+        queues.set_state(id(1), &over);
+        assert_eq!((queues.late(at(50), 9), queues.next_deadline(at(40))), (vec![id(2), id(3)], None));
     }
 
     #[test]

@@ -60,7 +60,11 @@ impl Retry {
             let path = format!("$.retry.on[{number}]");
             match outcome {
                 Outcome::Failed | Outcome::Signalled | Outcome::TimedOut => {}
-                Outcome::Succeeded | Outcome::Cancelled | Outcome::Blocked | Outcome::Skipped => {
+                Outcome::Succeeded
+                | Outcome::Cancelled
+                | Outcome::Blocked
+                | Outcome::Skipped
+                | Outcome::Expired => {
                     return refuse(&path, "what ended so is over");
                 }
                 Outcome::Interrupted | Outcome::Lost => {
@@ -82,7 +86,11 @@ impl Retry {
     /// another is held.
     pub(crate) fn after(&self, repeatable: bool, run: RunId, outcome: Outcome) -> After {
         match outcome {
-            Outcome::Succeeded | Outcome::Cancelled | Outcome::Blocked | Outcome::Skipped => After::End,
+            Outcome::Succeeded
+            | Outcome::Cancelled
+            | Outcome::Blocked
+            | Outcome::Skipped
+            | Outcome::Expired => After::End,
             Outcome::Failed | Outcome::Signalled | Outcome::TimedOut => {
                 let again = self.on.contains(&outcome) && run.attempt <= self.max;
                 if again { After::Again(self.backoff(run)) } else { After::End }
@@ -134,7 +142,9 @@ mod tests {
 
     #[test]
     fn what_succeeded_or_was_cancelled_is_over() {
-        for outcome in [Outcome::Succeeded, Outcome::Cancelled, Outcome::Blocked, Outcome::Skipped] {
+        for outcome in
+            [Outcome::Succeeded, Outcome::Cancelled, Outcome::Blocked, Outcome::Skipped, Outcome::Expired]
+        {
             assert_eq!(policy(5).after(true, run(1), outcome), After::End);
         }
     }

@@ -93,6 +93,8 @@ pub(crate) enum Effect {
 pub(crate) struct Limits {
     /// From the agent's start to its end; `None` is no limit.
     pub(crate) timeout: Option<Duration>,
+    /// By when it must be over, however late its agent starts; `None` is no limit.
+    pub(crate) deadline: Option<Moment>,
     /// From one thing that the agent prints to the next; `None` is no limit.
     pub(crate) idle: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
@@ -112,7 +114,7 @@ pub(crate) fn transition(state: State, event: &Event, at: Moment, limits: Limits
 fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
     match state {
         State::Preparing => match event {
-            Event::Prepared => State::Running { deadline: limits.timeout.map(|timeout| at + timeout) },
+            Event::Prepared => begun(at, limits),
             Event::Failed { message } => stop(failed(message), at + limits.grace),
             Event::CancelAsked { reason } => stop(cancelled(reason.as_deref()), at + limits.grace),
             Event::ShutdownAsked => stop(interrupted(), at + limits.grace),
@@ -128,7 +130,7 @@ fn next(state: State, event: &Event, at: Moment, limits: Limits) -> State {
             Event::CancelAsked { reason } => stop(cancelled(reason.as_deref()), at + limits.grace),
             Event::ShutdownAsked => stop(interrupted(), at + limits.grace),
             Event::TimePassed if deadline.is_some_and(|deadline| deadline <= at) => {
-                stop(timed_out(limits.timeout), at + limits.grace)
+                stop(out_of_time(at, limits), at + limits.grace)
             }
             Event::Silent { since } if limits.idle.is_some_and(|idle| *since + idle <= at) => {
                 stop(fell_silent(limits.idle), at + limits.grace)
@@ -193,6 +195,15 @@ pub(crate) fn owed(state: &State) -> Vec<Effect> {
     }
 }
 
+/// A run whose workspace is ready: no agent is started behind its deadline.
+fn begun(at: Moment, limits: Limits) -> State {
+    if limits.deadline.is_some_and(|deadline| deadline <= at) {
+        return stop(out_of_time(at, limits), at + limits.grace);
+    }
+    let timeout = limits.timeout.map(|timeout| at + timeout);
+    State::Running { deadline: timeout.into_iter().chain(limits.deadline).min() }
+}
+
 fn stop(ending: Ending, kill_at: Moment) -> State {
     State::Stopping { ending, kill_at }
 }
@@ -209,9 +220,12 @@ fn interrupted() -> Ending {
     Ending { outcome: Outcome::Interrupted, evidence: Evidence::of("the supervisor was told to end") }
 }
 
-fn timed_out(timeout: Option<Duration>) -> Ending {
-    let seconds = timeout.unwrap_or_default().as_secs();
-    Ending { outcome: Outcome::TimedOut, evidence: Evidence::of(format!("still running after {seconds} s")) }
+fn out_of_time(at: Moment, limits: Limits) -> Ending {
+    let message = match limits.deadline {
+        Some(deadline) if deadline <= at => "the deadline of its task has come".to_owned(),
+        Some(_) | None => format!("still running after {} s", limits.timeout.unwrap_or_default().as_secs()),
+    };
+    Ending { outcome: Outcome::TimedOut, evidence: Evidence::of(message) }
 }
 
 fn fell_silent(idle: Option<Duration>) -> Ending {
@@ -246,6 +260,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         timeout: Some(Duration::from_secs(60)),
+        deadline: None,
         idle: Some(Duration::from_secs(5)),
         grace: Duration::from_secs(10),
     };
@@ -285,6 +300,30 @@ mod tests {
             Event::Silent { since: at(97) },
             Event::Settled,
         ]
+    }
+
+    #[test]
+    fn a_deadline_ends_a_run_whatever_its_timeout_and_starts_no_agent_behind_it() {
+        let limits = Limits { deadline: Some(at(50)), ..LIMITS };
+        let outcome = |state: &State| match state {
+            State::Stopping { ending, .. } => Some((ending.outcome, ending.evidence.words())),
+            State::Preparing
+            | State::Running { .. }
+            | State::Killing { .. }
+            | State::Settling { .. }
+            | State::Ended { .. } => None,
+        };
+        let late = (Outcome::TimedOut, "the deadline of its task has come".to_owned());
+        let (running, _) = transition(State::Preparing, &Event::Prepared, at(5), limits);
+        assert_eq!(running, State::Running { deadline: Some(at(50)) }, "it comes before the timeout");
+        assert_eq!(transition(running.clone(), &Event::TimePassed, at(49), limits).0, running);
+        assert_eq!(outcome(&transition(running, &Event::TimePassed, at(50), limits).0), Some(late.clone()));
+        let (stopping, effects) = transition(State::Preparing, &Event::Prepared, at(50), limits);
+        assert_eq!(outcome(&stopping), Some(late));
+        assert!(!effects.contains(&Effect::Launch), "{effects:?}");
+        let limits = Limits { timeout: None, ..limits };
+        let (running, _) = transition(State::Preparing, &Event::Prepared, at(5), limits);
+        assert_eq!(running, State::Running { deadline: Some(at(50)) });
     }
 
     #[test]

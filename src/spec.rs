@@ -1,5 +1,6 @@
 //! What a task is: the spec that a submit command carries, immutable once its task is active.
 
+mod deadline;
 mod place;
 mod read;
 
@@ -83,6 +84,12 @@ pub(crate) struct Spec {
     /// The same, so long after it was admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delay_seconds: Option<u64>,
+    /// It does not start any more then, and a run of it ends then as `timed_out`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline_at: Option<Timestamp>,
+    /// The same, so long after it was admitted; `deadline_at` says when that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline_seconds: Option<u64>,
     /// Tasks that must have succeeded before it starts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) needs: Vec<Target>,
@@ -152,6 +159,8 @@ impl Default for Spec {
             rerun_of: None,
             start_at: None,
             delay_seconds: None,
+            deadline_at: None,
+            deadline_seconds: None,
             needs: Vec::new(),
             after: Vec::new(),
             after_failed: Vec::new(),
@@ -207,6 +216,8 @@ pub(crate) const SUBMIT: Shape = Shape(&[
     ("rerun_of", None),
     ("start_at", None),
     ("delay_seconds", None),
+    ("deadline_at", None),
+    ("deadline_seconds", None),
     ("needs", None),
     ("after", None),
     ("after_failed", None),
@@ -293,6 +304,7 @@ impl Spec {
             let message = "a task has a time to start at, or a delay, and not both";
             return Err(Refusal::new(Kind::Conflict, message).at("$.delay_seconds"));
         }
+        self.check_deadline()?;
         self.check_edges()?;
         if self.item.as_ref().is_some_and(|item| item.len() > 1024 || item.contains(char::is_control)) {
             return invalid("$.item", "a work item is one line of at most 1024 bytes");
@@ -392,6 +404,8 @@ mod tests {
             delay_seconds: Some(0),
             needs: vec![Target::Word("a".into())],
             after: vec![Target::Word("b".into())],
+            deadline_at: Some(Timestamp::from_micros(1)),
+            deadline_seconds: Some(1),
             after_failed: vec![Target::Word("c".into())],
             on_failed_need: OnFailedNeed::Hold,
             retry: Some(Retry::default()),

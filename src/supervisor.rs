@@ -173,7 +173,11 @@ impl Supervisor {
         umask: RawMode,
     ) -> Supervisor {
         let spec = &assignment.spec;
+        let now = clock::now();
+        let left = spec.deadline_at.map(|deadline| deadline.since(now));
         let limits = Limits {
+            // From here on the clock may jump.
+            deadline: left.map(|left| clock::monotonic() + left),
             timeout: spec.timeout_seconds.map(Duration::from_secs),
             idle: spec.idle_timeout_seconds.map(Duration::from_secs),
             grace: Duration::from_secs(spec.grace_seconds),

@@ -3,7 +3,7 @@
 //! ```text
 //! held <-> waiting -> ready -> active -> ended
 //!   \         \         \        `-> cancelling -> ended
-//!    `---------`---------`--> ended (cancelled before it started)
+//!    `---------`---------`--> ended (cancelled, or its deadline came, before it started)
 //! ```
 //!
 //! A held task may be ready once it is released, too; and a ready one be held. An active one may be tried again: then it
@@ -84,6 +84,8 @@ pub(crate) enum Event {
     Due,
     /// The tasks that it waited for have all ended as it wants them to.
     NeedsMet,
+    /// It has not started, and its deadline has come.
+    DeadlinePassed,
     /// One of them has ended otherwise.
     NeedFailed {
         need: TaskId,
@@ -153,7 +155,8 @@ fn next(state: State, event: &Event) -> State {
                 let (host, assigned) = (host.clone(), assigned.clone());
                 State::Active { attempt: attempts + 1, host, rank, assigned }
             }
-            Event::CancelAsked => cancelled(rank, attempts),
+            Event::CancelAsked => unstarted(Outcome::Cancelled, rank, attempts),
+            Event::DeadlinePassed => unstarted(Outcome::Expired, rank, attempts),
             Event::ReleaseAsked
             | Event::Due
             | Event::TimeAsked(None)
@@ -177,6 +180,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::ReleaseAsked
             | Event::Due
             | Event::NeedsMet
+            | Event::DeadlinePassed
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::RetryAsked { .. }
@@ -194,6 +198,7 @@ fn next(state: State, event: &Event) -> State {
             | Event::ReleaseAsked
             | Event::Due
             | Event::NeedsMet
+            | Event::DeadlinePassed
             | Event::NeedFailed { .. }
             | Event::RankAsked(_)
             | Event::RetryAsked { .. }
@@ -212,7 +217,8 @@ fn next_of_held(state: State, event: &Event) -> State {
         Event::ReleaseAsked => State::Ready { rank, attempts },
         Event::RankAsked(rank) => State::Held { rank: *rank, attempts, until, needs },
         Event::TimeAsked(until) => State::Held { rank, attempts, until: *until, needs },
-        Event::CancelAsked => cancelled(rank, attempts),
+        Event::CancelAsked => unstarted(Outcome::Cancelled, rank, attempts),
+        Event::DeadlinePassed => unstarted(Outcome::Expired, rank, attempts),
         // Whatever becomes of what it waits for: that is looked at when it is released.
         Event::NeedsMet | Event::NeedFailed { .. } => state,
         Event::HoldAsked
@@ -242,7 +248,8 @@ fn next_of_waiting(state: State, event: &Event) -> State {
         Event::RankAsked(rank) => State::Waiting { rank: *rank, attempts, until, needs },
         Event::TimeAsked(None) if !needs => State::Ready { rank, attempts },
         Event::TimeAsked(until) => State::Waiting { rank, attempts, until: *until, needs },
-        Event::CancelAsked => cancelled(rank, attempts),
+        Event::CancelAsked => unstarted(Outcome::Cancelled, rank, attempts),
+        Event::DeadlinePassed => unstarted(Outcome::Expired, rank, attempts),
         Event::Due
         | Event::NeedsMet
         | Event::NeedFailed { .. }
@@ -265,6 +272,7 @@ fn next_of_ended(state: State, event: &Event) -> State {
         | Event::ReleaseAsked
         | Event::Due
         | Event::NeedsMet
+        | Event::DeadlinePassed
         | Event::NeedFailed { .. }
         | Event::RankAsked(_)
         | Event::TimeAsked(_)
@@ -274,9 +282,9 @@ fn next_of_ended(state: State, event: &Event) -> State {
     }
 }
 
-/// What was cancelled before it started.
-fn cancelled(rank: Rank, attempts: u32) -> State {
-    State::Ended { outcome: Outcome::Cancelled, attempts, rank, because: None }
+/// What has ended while no run of it lived.
+fn unstarted(outcome: Outcome, rank: Rank, attempts: u32) -> State {
+    State::Ended { outcome, attempts, rank, because: None }
 }
 
 /// What a task found in `state` after a crash still owes: the same as what brought it there asked for.
@@ -308,6 +316,11 @@ impl State {
                 false
             }
         }
+    }
+
+    /// Whether it would end if its deadline came.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.live_attempt().is_none() && !self.is_ended()
     }
 
     /// The run that is carrying the task out now.
@@ -406,6 +419,7 @@ mod tests {
             Event::Started { host: host(), assigned: units() },
             Event::CancelAsked,
             Event::NeedsMet,
+            Event::DeadlinePassed,
             Event::RetryAsked { waits: false },
             Event::RetryAsked { waits: true },
         ];
@@ -550,8 +564,20 @@ mod tests {
     fn a_cancelled_ready_task_never_starts() {
         let ready = State::Ready { rank: Rank::default(), attempts: 0 };
         let (ended, _) = transition(ready, &Event::CancelAsked);
-        assert_eq!(ended, cancelled(Rank::default(), 0));
+        assert_eq!(ended, unstarted(Outcome::Cancelled, Rank::default(), 0));
         assert_eq!(transition(ended.clone(), &started()), (ended, vec![]));
+    }
+
+    #[test]
+    fn a_deadline_ends_what_has_not_started_and_nothing_that_runs() {
+        for state in all_states() {
+            let (next, _) = transition(state.clone(), &Event::DeadlinePassed);
+            if state.is_ended() || state.live_attempt().is_some() {
+                assert_eq!(next, state);
+            } else {
+                assert_eq!((next.word(), next.attempts_over()), ("expired", state.attempts_over()));
+            }
+        }
     }
 
     #[test]

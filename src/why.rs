@@ -33,6 +33,8 @@ pub(crate) enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         start_at: Option<Timestamp>,
     },
+    /// Until when it must have started, and how long that is from now; told where something else keeps it.
+    Deadline { deadline_at: Timestamp, left_seconds: u64 },
     /// Another task has not ended as it wants it to: how that stands.
     Task { edge: Edge, task: TaskId, state: &'static str },
     /// Its file cannot be its spec, or not yet: somebody edits it, or it is put back in a moment.
@@ -161,6 +163,7 @@ impl Reason {
                 let time = start_at.map(|at| format!(", {at}")).unwrap_or_default();
                 format!("it waits for its time{time}; `gitspool release` makes it ready at once")
             }
+            Reason::Deadline { deadline_at, left_seconds } => words_of_deadline(*deadline_at, *left_seconds),
             Reason::Task { edge, task, state } => words_of_edge(*edge, *task, state),
             Reason::Unsettled { file, problem } => format!("its file {file} is being edited: {problem}"),
             Reason::Paused { queue, because } => {
@@ -212,6 +215,14 @@ impl Reason {
                 format!("the settings of queue {queue} cannot be read, the last good ones hold: {error}")
             }
         }
+    }
+}
+
+/// Until when a task must have started.
+fn words_of_deadline(at: Timestamp, left_seconds: u64) -> String {
+    match left_seconds {
+        0 => format!("its deadline has come, {at}: it ends as expired"),
+        left => format!("it ends as expired if it does not start within {left} s, by {at}"),
     }
 }
 

@@ -269,10 +269,11 @@ impl Audit<'_> {
             let what = format!("line {seq}: attempt {attempt} of task {task} was going on");
             self.find(Kind::EditedWhileActive, path, what, copy());
         }
-        if edited {
-            told.edited_after = attempts(&told.state);
-        }
         if let Some((spec, text)) = given {
+            // A retry may give it another deadline.
+            if spec != told.spec {
+                told.edited_after = attempts(&told.state);
+            }
             // The line that named the earlier one names it still.
             history.texts.extend(told.text.take().map(|text| (text, false)));
             (told.spec, told.text, told.spec_seq) = (spec, text, seq);

@@ -17,7 +17,7 @@ use crate::store;
 use crate::time::Timestamp;
 
 /// What a state may be called: a folder's name, an outcome, or all that ended.
-const STATES: [&str; 15] = [
+const STATES: [&str; 16] = [
     "held",
     "waiting",
     "ready",
@@ -33,6 +33,7 @@ const STATES: [&str; 15] = [
     "lost",
     "blocked",
     "skipped",
+    "expired",
 ];
 
 /// List tasks in the order of dispatch: those that run, those that are ready, those that wait, those that are held

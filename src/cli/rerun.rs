@@ -40,7 +40,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         talk(&format!("gitspool: the branch {branch} must not be there; or --set workspace.branch=OTHER"));
     }
     let task = clock::new_id();
-    let mut command = serde_json::to_value(&spec).expect("because a spec has string keys");
+    let mut command =
+        serde_json::to_value(spec.without_fixed_deadline()).expect("because a spec has string keys");
     command["rerun_of"] = json!(found.task);
     crate::edit::merge(&mut command, edit::set(&arguments.set)?, true);
     command["type"] = "submit".into();

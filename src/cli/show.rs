@@ -176,6 +176,7 @@ fn add_spec(lines: &mut Lines, spec: &Spec) {
     lines.add_some("output", spec.output_bytes_max.map(|bytes| format!("at most {bytes} bytes")));
     lines.add_some("start at", spec.start_at);
     lines.add_some("delay", spec.delay_seconds.map(|seconds| format!("{seconds} s")));
+    lines.add_some("deadline", spec.deadline_at);
     lines.add_some("timeout", spec.timeout_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("idle timeout", spec.idle_timeout_seconds.map(|seconds| format!("{seconds} s")));
     lines.add_some("notify", spec.notify.as_ref().map(|notify| redact::text(&notify.words())));

@@ -11,6 +11,7 @@ use crate::answer::Receipt;
 use crate::clock;
 use crate::id::TaskId;
 use crate::spool::Spool;
+use crate::time;
 
 /// Submit a task, and print its id; it is durable then, and starts when a daemon runs and a slot is free
 #[derive(clap::Args)]
@@ -73,6 +74,10 @@ pub(crate) struct TaskArguments {
     /// Let it wait so many seconds from when it is admitted
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     delay: Option<u64>,
+    /// End it as expired if it has not started by then, and as timed_out if it still runs: a time, or a length of time from
+    /// when it is admitted, as 90, 90s, 10m, 1h30m or 2d
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
     /// Let it start only when this task has succeeded: an id, the end of one, or a name; may be given several times
     #[arg(long, value_name = "ID")]
     needs: Vec<String>,
@@ -220,6 +225,11 @@ fn command(task: TaskId, arguments: TaskArguments) -> Result<Map<String, Value>,
     put(&mut command, "held", arguments.held.then_some(true));
     put(&mut command, "start_at", arguments.start_at);
     put(&mut command, "delay_seconds", arguments.delay);
+    match arguments.deadline.as_deref().map(|text| (text, time::parse_duration(text))) {
+        Some((_, Some(length))) => put(&mut command, "deadline_seconds", Some(length.as_secs())),
+        Some((text, None)) => put(&mut command, "deadline_at", Some(text)),
+        None => {}
+    }
     let lists =
         [("needs", arguments.needs), ("after", arguments.after), ("after_failed", arguments.after_failed)];
     for (key, list) in lists {

@@ -50,10 +50,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
             return tell_none(context, &found, word, &format!("has ended: {word}"));
         }
     };
-    let reasons = reasons(rests, &look_around(&spool, &found, &spec)?);
+    let mut reasons = reasons(rests, &look_around(&spool, &found, &spec)?);
     if reasons.is_empty() {
         return tell_none(context, &found, found.place.word(), "may start, and is about to");
     }
+    reasons.extend(spec.deadline_at.map(|deadline_at| {
+        let left_seconds = deadline_at.since(clock::now()).as_secs();
+        Reason::Deadline { deadline_at, left_seconds }
+    }));
     if context.json {
         print_json(&json!({"task": found.task, "state": found.place.word(), "reasons": reasons}))?;
     } else {

@@ -104,6 +104,7 @@ impl Daemon {
         self.fix_place(&mut spec, &said)?;
         if let Some(known) = self.known_spec(task)? {
             spec.wait_as(&known);
+            spec.expire_as(&known);
             let what = if *known == spec { "submitted already" } else { "taken by another spec" };
             if *known != spec {
                 return Err(
@@ -126,6 +127,7 @@ impl Daemon {
         }
         self.check_agent(&spec)?;
         self.fix_edges(task, &mut spec)?;
+        spec.fix_deadline(clock::now());
         let (until, needs) = (spec.until(clock::now()), self.must_wait(&spec));
         let state = match until {
             _ if held => State::Held { rank, attempts: 0, until, needs },

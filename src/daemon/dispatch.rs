@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use crate::clock;
 use crate::event::By;
 use crate::id::{Name, TaskId};
 use crate::inbox;
@@ -14,6 +15,9 @@ use crate::time::Timestamp;
 
 use super::Daemon;
 use super::batch::{Decision, Told};
+
+/// How many tasks that are late end in one batch; the others follow in the next.
+const LATE_MAX: usize = 4096;
 
 impl Daemon {
     /// Makes the waiting tasks ready whose time has come.
@@ -35,11 +39,30 @@ impl Daemon {
         }
     }
 
-    /// Starts tasks while slots, and what else they want, are free.
+    /// Ends what has not started by its deadline.
+    fn end_what_is_late(&mut self) {
+        let late = self.queues.late(clock::now(), LATE_MAX);
+        if late.is_empty() {
+            return;
+        }
+        let new: HashSet<TaskId> = self.batch.iter().filter_map(Decision::submitted).collect();
+        for task in late {
+            let deadline = self.spec_of(task).and_then(|spec| spec.deadline_at);
+            if new.contains(&task) || self.is_settled(task) {
+                let reason = deadline.map(|at| format!("it had not started by its deadline, {at}"));
+                self.decide(task, &task::Event::DeadlinePassed, Told { reason, ..Told::by(By::Daemon) });
+            } else {
+                self.look_soon();
+            }
+        }
+    }
+
+    /// Starts tasks while slots, and what else they want, are free; first those end that are not to start any more.
     pub(super) fn start_what_may(&mut self) {
         if self.is_short() {
             return;
         }
+        self.end_what_is_late();
         let picked = self.pick();
         if picked.is_empty() {
             return;

@@ -179,6 +179,9 @@ impl Daemon {
     pub(super) fn check_edit(&self, task: TaskId, mut spec: Spec) -> Result<Spec, Refusal> {
         // What the queue says for those that do not is fixed already; an edit says all that it wants.
         let said = Said::all(&spec);
+        if let Some(known) = self.spec_of(task) {
+            spec.fix_deadline_anew(known, clock::now());
+        }
         self.fix_place(&mut spec, &said)?;
         let queue = self.spec_of(task).map(|spec| &spec.queue);
         if let Some(queue) = queue.filter(|queue| **queue != spec.queue) {

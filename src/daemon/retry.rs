@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::event::{By, Event, Origin};
 use crate::id::{RunId, TaskId};
 use crate::layout::ENDED_FOLDERS;
@@ -42,7 +43,13 @@ impl Daemon {
             let refusal = conflict("what has ended is being removed just now".to_owned());
             return Err(refusal.hint("ask again in a moment"));
         }
-        let (before, spec) = self.ended_task(task)?;
+        let (before, mut spec) = self.ended_task(task)?;
+        let now = clock::now();
+        Arc::make_mut(&mut spec).fix_deadline(now);
+        if let Some(deadline) = spec.deadline_at.filter(|deadline| *deadline <= now) {
+            let refusal = conflict(format!("the deadline of task {task}, {deadline}, has come"));
+            return Err(refusal.hint("`gitspool rerun` it, with --set deadline_at=TIME or deadline_at=null"));
+        }
         let waits = before.attempts_over() == 0 && self.must_wait_again(&spec)?;
         let (state, effects) = task::transition(before.clone(), &task::Event::RetryAsked { waits });
         if state == before {

@@ -161,6 +161,10 @@ impl Daemon {
                 // What the run's log says of its end is an agent's to write.
                 let from = record.finished_at.map_or(now, |at| at.min(now));
                 let until = from.plus(wait);
+                if spec.deadline_at.is_some_and(|deadline| deadline <= until.max(now)) {
+                    // It would not start any more.
+                    return Next::End;
+                }
                 Next::Again { until: (until > now).then_some(until) }
             }
         }

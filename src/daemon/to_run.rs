@@ -141,7 +141,8 @@ impl Daemon {
             | Outcome::TimedOut
             | Outcome::Cancelled
             | Outcome::Blocked
-            | Outcome::Skipped => self.late_answers(run, &lines)?,
+            | Outcome::Skipped
+            | Outcome::Expired => self.late_answers(run, &lines)?,
         };
         let mut open = ends_of_open(&lines);
         open.retain(|end| !answers.iter().any(|answer| ends_the_same(answer, end)));

@@ -295,7 +295,8 @@ mod tests {
                 let queue = first.split_once("/done/").map(|(queue, _)| format!("{queue}/"));
                 let folder =
                     first.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-                let is_queue = matches!(&*name, "failed/" | "cancelled/" | "blocked/" | "skipped/");
+                let is_queue =
+                    matches!(&*name, "failed/" | "cancelled/" | "blocked/" | "skipped/" | "expired/");
                 rows.push(match (is_queue, queue) {
                     (true, Some(queue)) => format!("{queue}{name}<date>/<id>.json"),
                     (_, _) if name.contains("/.keep") => format!("queue/<queue>/{name}"),

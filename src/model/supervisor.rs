@@ -32,7 +32,7 @@ pub(super) enum Step {
 }
 
 /// No time passes in a model: what waits for a time may happen at once, or late.
-const LIMITS: Limits = Limits { timeout: None, idle: None, grace: Duration::ZERO };
+const LIMITS: Limits = Limits { timeout: None, deadline: None, idle: None, grace: Duration::ZERO };
 
 impl Protocol {
     /// What the supervisor may do now; some of it may turn out to be impossible.

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::sandbox::{Sandbox, entries, files_below, json_lines, name_of, names, read_json};
 
 /// The folders of a queue that hold tasks.
-const FOLDERS: [&str; 9] =
-    ["held", "waiting", "ready", "active", "done", "failed", "cancelled", "blocked", "skipped"];
+const FOLDERS: [&str; 10] =
+    ["held", "waiting", "ready", "active", "done", "failed", "cancelled", "blocked", "skipped", "expired"];
 
 /// A task as the log tells it.
 struct Told {
@@ -54,6 +54,7 @@ fn folder_of(outcome: &str) -> &'static str {
         "cancelled" => "cancelled",
         "blocked" => "blocked",
         "skipped" => "skipped",
+        "expired" => "expired",
         _ => "failed",
     }
 }

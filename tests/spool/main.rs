@@ -15,6 +15,7 @@ mod crash;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod crashpoint;
 mod damage;
+mod deadlines;
 mod disk;
 mod edits;
 mod exhaustion;

@@ -349,8 +349,8 @@ impl Sandbox {
             if let Some(unseen) = self.unseen(task) {
                 return Some(unseen);
             }
-            let ended =
-                ["done", "failed", "cancelled", "blocked", "skipped"].map(|folder| format!("/{folder}/"));
+            let ended = ["done", "failed", "cancelled", "blocked", "skipped", "expired"]
+                .map(|folder| format!("/{folder}/"));
             let has_ended =
                 self.places(task).iter().any(|place| ended.iter().any(|folder| place.contains(folder)));
             has_ended.then(|| self.moves(task).last()?["state"]["outcome"].as_str().map(ToOwned::to_owned))?

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::pauses;
 use super::told::told;
@@ -70,8 +71,13 @@ impl World {
             {
                 seen.receipts.insert(receipt.claim.to_string(), (receipt.seq, receipt.accepted));
             }
-            if let ["queue", _, folder @ ("done" | "failed" | "cancelled" | "blocked" | "skipped"), _, name] =
-                parts[..]
+            if let [
+                "queue",
+                _,
+                folder @ ("done" | "failed" | "cancelled" | "blocked" | "skipped" | "expired"),
+                _,
+                name,
+            ] = parts[..]
                 && let Some(task) = crate::layout::parse_task_name(name)
             {
                 seen.ended.insert(task, folder.to_owned());
@@ -169,6 +175,13 @@ impl World {
                 return Err(format!("line {} moves {task}, which had ended", line.seq));
             }
             states.insert(task, state.clone());
+            let deadline = specs.get(&task).and_then(|spec| spec.deadline_at);
+            let starts = matches!(line.event, Event::Moved { state: State::Active { .. }, .. });
+            // The line is written a moment after it was decided.
+            let moment = Duration::from_secs(1);
+            if starts && deadline.is_some_and(|deadline| deadline.plus(moment) < line.at) {
+                return Err(format!("line {} starts {task} behind its deadline", line.seq));
+            }
             if let Some(text) = line.event.spec() {
                 specs.insert(task, spec_of(files, text).ok_or(format!("line {} names no spec", line.seq))?);
             }

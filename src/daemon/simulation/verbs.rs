@@ -19,6 +19,8 @@ pub(super) enum Verb {
     SubmitHeld,
     /// One that waits for two seconds.
     SubmitDelayed,
+    /// One that must have started within seconds.
+    SubmitWithDeadline,
     /// One that needs the task that runs, one that needs that in turn, and one that waits for the end of the second.
     SubmitNeeds,
     /// One that starts when the task that runs has not succeeded.
@@ -76,10 +78,11 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) const ALL: [Verb; 36] = [
+    pub(super) const ALL: [Verb; 37] = [
         Verb::Submit,
         Verb::SubmitHeld,
         Verb::SubmitDelayed,
+        Verb::SubmitWithDeadline,
         Verb::SubmitNeeds,
         Verb::SubmitAfterFailed,
         Verb::SubmitLong,
@@ -131,6 +134,7 @@ impl World {
             Verb::Submit
             | Verb::SubmitHeld
             | Verb::SubmitDelayed
+            | Verb::SubmitWithDeadline
             | Verb::SubmitNeeds
             | Verb::SubmitAfterFailed
             | Verb::SubmitLong
@@ -171,6 +175,7 @@ impl World {
             Verb::Submit => self.submit(json!({"run": ["true"]})),
             Verb::SubmitHeld => self.submit(json!({"run": ["true"], "held": true})),
             Verb::SubmitDelayed => self.submit(json!({"run": ["true"], "delay_seconds": 2})),
+            Verb::SubmitWithDeadline => self.submit(json!({"run": ["true"], "deadline_seconds": 2})),
             Verb::SubmitNeeds => self.submit_needs(),
             Verb::SubmitAfterFailed => {
                 let others = self.task_in("active").into_iter().collect::<Vec<_>>();
