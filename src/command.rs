@@ -268,9 +268,6 @@ const SAY: Shape = Shape(&[("type", None), ("target", None), ("text", None)]);
 const NOTE: Shape =
     Shape(&[("type", None), ("token", None), ("text", None), ("summary", None), ("session", None)]);
 
-const GC: Shape =
-    Shape(&[("type", None), ("older_than_seconds", None), ("keep", None), ("bytes", None), ("queue", None)]);
-
 fn parse_json(bytes: &[u8]) -> Result<Asked, Refusal> {
     let mut map = json::parse_object(bytes)?;
     let kind = match map.get("type") {
@@ -303,7 +300,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "interrupt" => parse_say(map, Say::Interrupt),
         "note" => of_shape(map, &NOTE).map(Command::Note),
         "mark_read" => mark_read::parse(map).map(Command::MarkRead),
-        "gc" => of_shape(map, &GC).map(Command::Gc),
+        "gc" => of_shape(map, &retention::ASKED).map(Command::Gc),
         other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
     }
 }

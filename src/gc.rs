@@ -4,9 +4,12 @@
 //! exactly that. Removing is safe to repeat wherever it was cut short: a line of `removed/` first, durably; then the runs are
 //! renamed aside; then the task's file, by which the task is there, goes; and what was renamed aside last.
 //!
+//! Worktrees that are over are looked at again first; and kept refs are dropped when somebody asks for that, never else.
+//!
 //! Never touched: what is live, a run whose lock is held, and a task one of whose workspaces still stands.
 
 mod answers;
+mod dropped;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -16,9 +19,11 @@ use walkdir::WalkDir;
 
 use crate::command::BYTES_MAX;
 use crate::id::{Name, RunId, TaskId};
+use crate::kept::KeptRef;
 use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::lock;
 use crate::queue;
+use crate::reclaim::{self, Worktree};
 use crate::removal::Removed;
 use crate::removed;
 use crate::reserve;
@@ -40,6 +45,10 @@ pub(crate) struct Plan {
     /// What would go, and stays since these workspaces of its runs still stand.
     pub(crate) stays: Vec<(TaskId, PathBuf)>,
     pub(crate) others: Vec<Other>,
+    /// Kept refs, and how much only they keep.
+    pub(crate) kept: Vec<(KeptRef, u64)>,
+    /// Worktrees that are looked at again.
+    pub(crate) worktrees: Vec<Worktree>,
 }
 
 /// An ended task that goes, with its runs.
@@ -99,6 +108,9 @@ impl Plan {
             texts: of(What::Text),
             bytes: self.tasks.iter().map(|leaving| leaving.bytes).chain(others).sum(),
             stay: self.stays.len() as u64,
+            workspaces: self.worktrees.len() as u64,
+            kept: self.kept.len() as u64,
+            kept_bytes: self.kept.iter().map(|(_, bytes)| bytes).sum(),
         }
     }
 }
@@ -122,11 +134,16 @@ pub(crate) fn plan(spool: &Spool, asked: &Asked, now: Timestamp) -> Result<Plan,
     let queues = queues(layout)?;
     let limits: Vec<(&Name, Option<Limits>)> =
         queues.iter().map(|queue| (queue, asked.limits(queue, retention_of(layout, queue)))).collect();
-    let mut plan = Plan::default();
+    let live = live(layout, &queues)?;
+    let tasks: HashSet<TaskId> = live.keys().copied().collect();
+    let bytes_max = asked.workspaces_bytes.or(spool.settings.workspaces_bytes_max);
+    let mut plan = Plan { worktrees: reclaim::plan(spool, bytes_max, &tasks)?, ..Plan::default() };
+    if asked.is_about_kept() {
+        plan.kept = dropped::plan(spool, asked, &tasks, now)?;
+    }
     if limits.iter().all(|(_, limits)| limits.is_none()) {
         return Ok(plan);
     }
-    let live = live(layout, &queues)?;
     let mut looked = Looked { spool, live, runs: HashMap::new(), there: BTreeMap::new() };
     let days: Vec<String> = looked.live.keys().map(|task| task.date().to_string()).collect();
     days.into_iter().for_each(|day| *looked.there.entry(day).or_default() += 1);
@@ -254,6 +271,14 @@ pub(crate) fn remove(
     let layout = &spool.layout;
     let mut tally = Tally { stay: plan.stays.len() as u64, ..Tally::default() };
     empty_trash(layout)?;
+    let (gone, bytes) = reclaim::carry_out(spool, &plan.worktrees, goes_on);
+    (tally.workspaces, tally.bytes) = (gone, bytes);
+    for (kept, bytes) in plan.kept.iter().take_while(|_| goes_on()) {
+        if dropped::drop_ref(kept) {
+            tally.kept += 1;
+            tally.kept_bytes += bytes;
+        }
+    }
     let mut by_day: BTreeMap<TaskId, Leaving> = BTreeMap::new();
     by_day.extend(plan.tasks.into_iter().map(|leaving| (leaving.task, leaving)));
     let all: Vec<Leaving> = by_day.into_values().collect();
@@ -284,6 +309,15 @@ pub(crate) fn remove(
         tally.bytes += bytes;
     }
     Ok((tally, texts))
+}
+
+/// Removes worktrees that were to go, and the oldest of the others when all take more than the spool's limit.
+pub(crate) fn look_again(spool: &Spool, goes_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
+    let live = live(&spool.layout, &queues(&spool.layout)?)?;
+    let live = live.into_keys().collect();
+    let worktrees = reclaim::plan(spool, spool.settings.workspaces_bytes_max, &live)?;
+    reclaim::carry_out(spool, &worktrees, goes_on);
+    Ok(())
 }
 
 /// Removes tasks of one day.
@@ -358,19 +392,4 @@ fn live(layout: &Layout, queues: &[Name]) -> Result<HashMap<TaskId, PathBuf>, St
         }
     }
     Ok(live)
-}
-
-/// The files of all ended tasks that do not go.
-fn kept_files(layout: &Layout, queues: &[Name], goes: &HashSet<TaskId>) -> Result<Vec<PathBuf>, StoreError> {
-    let mut kept = Vec::new();
-    for (queue, folder) in queues.iter().flat_map(|queue| ENDED_FOLDERS.map(|folder| (queue, folder))) {
-        for day in store::names(&layout.ended(queue, folder))? {
-            let folder = layout.ended(queue, folder).join(day);
-            let names = store::names(&folder)?;
-            let stays =
-                |name: &&String| layout::parse_task_name(name).is_some_and(|task| !goes.contains(&task));
-            kept.extend(names.iter().filter(stays).map(|name| folder.join(name)));
-        }
-    }
-    Ok(kept)
 }

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::environment;
 use crate::store::{self, StoreError};
 
-pub(crate) use commits::{count_commits, diff_stat, is_within, resolve};
+pub(crate) use commits::{count_commits, diff_stat, is_within, missing, resolve};
 pub(crate) use objects::{Sort, blob_id, is_tree_name};
 
 /// Who makes the commits and ref changes that gitspool makes itself.

@@ -105,6 +105,8 @@ pub(crate) struct Found {
     pub(crate) uncommitted: Option<ObjectId>,
     /// By this it is seen whether anything has changed since.
     pub(crate) fingerprint: [u8; 32],
+    /// What all of it takes of the disk.
+    pub(crate) disk_bytes: u64,
 }
 
 /// What is kept beside the files, for whoever restores it.
@@ -184,8 +186,8 @@ pub(crate) fn look(place: &Place<'_>, launcher: &Launcher) -> Result<Found, GitE
     let summary = dirty.then(|| summary(&blockers, &seen.entries)).filter(|summary| !summary.is_empty());
     let on_branch = making.branch.is_some_and(|branch| branch.starts_with("refs/heads/"));
     let uncommitted = made.map(|made| made.commit);
-    let fingerprint = seen.content.fingerprint;
-    Ok(Found { head, on_branch, dirty, summary, blockers, uncommitted, fingerprint })
+    let content::Content { fingerprint, disk_bytes, .. } = seen.content;
+    Ok(Found { head, on_branch, dirty, summary, blockers, uncommitted, fingerprint, disk_bytes })
 }
 
 /// Asks git what has changed and what is ignored, and looks at all that lies there.

@@ -62,6 +62,7 @@ mod history;
 mod keys;
 mod readers;
 mod removed;
+mod reclaim;
 mod gc;
 mod receipt;
 mod lease;

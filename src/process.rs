@@ -18,11 +18,13 @@ pub(crate) use either::{
 };
 #[cfg(not(test))]
 pub(crate) use system::{
-    Pipe, become_subreaper, boot, id, is_alive, kill_bearing, kill_marked, marked, own_program, reap,
-    run_editor, signal_descendants, start_notifier, start_serving, start_waiting, within,
+    Pipe, become_subreaper, boot, carry_out, id, is_alive, kill_bearing, kill_marked, marked, own_program,
+    reap, run_editor, signal_descendants, start_notifier, start_serving, start_waiting, within,
 };
 #[cfg(test)]
-pub(crate) use system::{become_subreaper, kill_bearing, own_program, run_editor, start_notifier, within};
+pub(crate) use system::{
+    become_subreaper, carry_out, kill_bearing, own_program, run_editor, start_notifier, within,
+};
 
 /// What the children of this process have to tell.
 #[derive(Debug, PartialEq, Eq)]

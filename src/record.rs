@@ -71,13 +71,16 @@ pub(crate) enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         output_truncated: Option<u64>,
     },
+    /// Its workspace was looked at again, when it was over.
+    #[serde(rename = "workspace.settled")]
+    WorkspaceSettled { delivered: Delivered },
     /// A type that a newer version writes; it is passed over.
     #[serde(other)]
     Unknown,
 }
 
 /// The types of lines, as logs spell them.
-pub(crate) const TYPES: [&str; 11] = [
+pub(crate) const TYPES: [&str; 12] = [
     "run.started",
     "workspace.ready",
     "agent.started",
@@ -89,6 +92,7 @@ pub(crate) const TYPES: [&str; 11] = [
     "summary",
     "log",
     "run.ended",
+    "workspace.settled",
 ];
 
 /// How serious a log line is.
@@ -191,6 +195,9 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
         Event::WorkspaceReady { workspace } => record.workspace = Some(workspace.clone()),
         Event::AgentStarted { .. } => record.status = Status::Running,
         Event::Stopping { .. } => record.status = Status::Stopping,
+        Event::WorkspaceSettled { delivered } if record.outcome.is_some() => {
+            record.delivered = Some(delivered.clone());
+        }
         Event::Session { session } => record.session = Some(session.clone()),
         Event::Summary { text } => record.summary = Some(text.clone()),
         // The first end counts.
@@ -207,6 +214,7 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
         }
         Event::Ended { .. }
         | Event::Started { .. }
+        | Event::WorkspaceSettled { .. }
         | Event::Acknowledged { .. }
         | Event::CommandEnded { .. }
         | Event::Note { .. }
@@ -277,6 +285,7 @@ pub(crate) fn open_commands(lines: &[Line<Event>]) -> Vec<(u64, String)> {
             | Event::Summary { .. }
             | Event::Log { .. }
             | Event::Ended { .. }
+            | Event::WorkspaceSettled { .. }
             | Event::Unknown => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Name, TaskId};
+use crate::id::{Name, RunId, TaskId};
 use crate::json::Shape;
 use crate::time::Timestamp;
 
@@ -38,10 +38,31 @@ pub(crate) struct Asked {
     pub(crate) keep: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) bytes: Option<u64>,
+    /// Kept refs that are so old are dropped.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) kept_older_than_seconds: Option<u64>,
+    /// Of the kept refs the oldest are dropped, until the others keep no more of the disk.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) kept_bytes: Option<u64>,
+    /// Worktrees that stand take no more: of those that may be removed the oldest go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) workspaces_bytes: Option<u64>,
     /// Only this queue's tasks.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) queue: Option<Name>,
 }
+
+/// The keys of a command that asks.
+pub(crate) const ASKED: Shape = Shape(&[
+    ("type", None),
+    ("older_than_seconds", None),
+    ("keep", None),
+    ("bytes", None),
+    ("kept_older_than_seconds", None),
+    ("kept_bytes", None),
+    ("workspaces_bytes", None),
+    ("queue", None),
+]);
 
 /// The limits that hold for one queue; a task that is beyond any of them goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,9 +88,58 @@ impl Asked {
             count: kept.count,
             bytes: kept.bytes,
         };
+        // Who asks for something else only does not ask for this.
+        if own == Limits::default() && (self.is_about_kept() || self.workspaces_bytes.is_some()) {
+            return None;
+        }
         let limits = if own == Limits::default() { retention.map(of_queue)? } else { own };
         (limits != Limits::default()).then_some(limits)
     }
+}
+
+impl Asked {
+    /// Whether kept refs are to be dropped: never, unless somebody asks for it.
+    pub(crate) fn is_about_kept(&self) -> bool {
+        self.kept_older_than_seconds.is_some() || self.kept_bytes.is_some()
+    }
+
+    /// Which kept refs go, by their places in `kept`: when each run ended, and how much only its ref keeps.
+    pub(crate) fn choose_kept(&self, kept: &[(Timestamp, u64)], now: Timestamp) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..kept.len()).collect();
+        order.sort_by_key(|at| (kept[*at].0, *at));
+        let mut bytes: u64 = kept.iter().map(|(_, bytes)| bytes).sum();
+        let age = self.kept_older_than_seconds.map(Duration::from_secs);
+        order.retain(|at| {
+            let (ended, own) = kept[*at];
+            let is_old = age.is_some_and(|age| ended <= now && now.since(ended) >= age);
+            let goes = is_old || self.kept_bytes.is_some_and(|max| bytes > max);
+            bytes -= if goes { own } else { 0 };
+            goes
+        });
+        order
+    }
+}
+
+/// A worktree that stands though its run is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) run: RunId,
+    pub(crate) bytes: u64,
+    pub(crate) dirty: bool,
+    pub(crate) ended_at: Timestamp,
+    pub(crate) may_go: bool,
+}
+
+/// Which worktrees go so that the others take no more than `bytes_max`: clean ones first, and of these the oldest.
+pub(crate) fn choose_standing(mut all: Vec<Standing>, bytes_max: u64) -> Vec<RunId> {
+    let mut bytes: u64 = all.iter().map(|one| one.bytes).sum();
+    all.sort_by_key(|one| (one.dirty, one.ended_at, one.run));
+    all.retain(|one| {
+        let goes = one.may_go && bytes > bytes_max;
+        bytes -= if goes { one.bytes } else { 0 };
+        goes
+    });
+    all.into_iter().map(|one| one.run).collect()
 }
 
 /// A task that has ended.
@@ -122,6 +192,19 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     /// Tasks that were to go and stay, since a workspace of theirs still stands.
     pub(crate) stay: u64,
+    /// Worktrees of runs that stay.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub(crate) workspaces: u64,
+    /// Kept refs that were dropped, and how much only they kept: git gives that back with its own next gc.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub(crate) kept: u64,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub(crate) kept_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Tally {
@@ -130,13 +213,14 @@ impl Tally {
     }
 
     pub(crate) fn words(&self) -> String {
-        let Tally { tasks, runs, days, segments, texts, bytes, stay } = self;
+        let Tally { tasks, runs, days, segments, texts, bytes, stay, workspaces, kept, kept_bytes } = self;
         let counted = [
             (tasks, "task", "tasks"),
             (runs, "run", "runs"),
             (days, "folder of answers", "folders of answers"),
             (segments, "segment of the log", "segments of the log"),
             (texts, "text", "texts"),
+            (workspaces, "worktree", "worktrees"),
         ];
         let counted = counted.iter().filter(|(number, ..)| **number > 0);
         let parts: Vec<String> = counted
@@ -147,6 +231,10 @@ impl Tally {
         } else {
             format!("{}: {bytes} bytes", parts.join(", "))
         };
+        if *kept > 0 {
+            let refs = if *kept == 1 { "kept ref" } else { "kept refs" };
+            words.push_str(&format!("; {kept} {refs}, which alone kept {kept_bytes} bytes in repositories"));
+        }
         if *stay > 0 {
             let stays = if *stay == 1 { "task stays" } else { "tasks stay" };
             words.push_str(&format!("; {stay} {stays}, whose workspaces still stand"));
@@ -227,6 +315,46 @@ mod tests {
         let own = Asked { older_than_seconds: Some(5), queue: Some(queue.clone()), ..Asked::default() };
         assert_eq!(own.limits(&queue, kept), by_age(Duration::from_secs(5)));
         assert_eq!(own.limits(&other, kept), None);
+    }
+
+    #[test]
+    fn kept_refs_go_by_age_and_by_size_the_oldest_first_and_never_unasked() {
+        let kept = [(at(300), 10), (at(100), 5), (at(2000), 50), (at(200), 20)];
+        let goes = |asked: Asked| asked.choose_kept(&kept, at(1000));
+        assert_eq!(goes(Asked::default()), Vec::<usize>::new());
+        assert_eq!(goes(Asked { kept_older_than_seconds: Some(800), ..Asked::default() }), [1, 3]);
+        assert_eq!(
+            goes(Asked { kept_older_than_seconds: Some(0), ..Asked::default() }),
+            [1, 3, 0],
+            "not of a future"
+        );
+        assert_eq!(goes(Asked { kept_bytes: Some(80), ..Asked::default() }), [1]);
+        assert_eq!(goes(Asked { kept_bytes: Some(60), ..Asked::default() }), [1, 3]);
+        assert_eq!(goes(Asked { kept_bytes: Some(0), ..Asked::default() }), [1, 3, 0, 2]);
+        let queue: Name = "a".parse().unwrap();
+        let by_itself = Some(Retention { days: Some(2), ..Retention::default() });
+        assert_eq!(Asked { kept_bytes: Some(0), ..Asked::default() }.limits(&queue, by_itself), None);
+    }
+
+    #[test]
+    fn of_worktrees_clean_ones_go_first_and_of_these_the_oldest() {
+        let one = |number: u32, seconds: u64, dirty: bool, may_go: bool| Standing {
+            run: RunId { task: ended(1, 1, 1).task, attempt: number },
+            bytes: 10,
+            dirty,
+            ended_at: at(seconds),
+            may_go,
+        };
+        let all = [
+            one(1, 100, true, true),
+            one(2, 300, false, true),
+            one(3, 200, false, true),
+            one(4, 50, false, false),
+        ];
+        let goes = |bytes_max: u64| {
+            choose_standing(all.to_vec(), bytes_max).iter().map(|run| run.attempt).collect::<Vec<_>>()
+        };
+        assert_eq!((goes(40), goes(35), goes(15), goes(0)), (vec![], vec![3], vec![3, 2, 1], vec![3, 2, 1]));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) fn settle(
         delivered.removed = blockers.is_empty();
         delivered.blockers = blockers;
     }
+    delivered.bytes = (!delivered.removed).then_some(found.disk_bytes);
     Ok(delivered)
 }
 
@@ -178,7 +179,7 @@ impl<'a> Settling<'a> {
         if store::exists(root) {
             store::rename(root, &self.trashed)?;
             // From here on nobody comes in by its name; who was there before is seen now.
-            let blockers = self.seen_aside(found);
+            let blockers = self.seen_aside(found, kept)?;
             if !blockers.is_empty() {
                 store::rename(&self.trashed, root)?;
                 return Ok(blockers);
@@ -195,14 +196,19 @@ impl<'a> Settling<'a> {
         Ok(Vec::new())
     }
 
-    /// What has come since the worktree was kept.
-    fn seen_aside(&self, found: &Found) -> Vec<Blocker> {
+    /// What has come since the worktree was kept; and whether what was kept is whole without it.
+    fn seen_aside(&self, found: &Found, kept: Option<ObjectId>) -> Result<Vec<Blocker>, WorktreeError> {
         let mut blockers = kept::processes(&self.trashed);
         if kept::content_of(&self.trashed).fingerprint != found.fingerprint {
             let what = "something in it was changed while it was kept".to_owned();
             blockers.push(Blocker { kind: BlockerKind::Changing, what });
         }
-        blockers
+        let kept = kept.into_iter().chain([found.head]);
+        if let Some(missing) = git::missing(&self.site.common, kept, self.base)? {
+            let what = format!("what is kept cannot be read without it: {missing}");
+            blockers.push(Blocker { kind: BlockerKind::Objects, what });
+        }
+        Ok(blockers)
     }
 
     /// Deletes the branch if nothing is lost by that, and nobody else stands on it; else it stays.
@@ -483,6 +489,20 @@ pub(crate) mod tests {
         cat.wait().unwrap();
         assert!(settle_with(&yard, &made, Cleanup::All).removed);
         yard.is_sound();
+    }
+
+    #[test]
+    fn objects_that_lie_in_the_worktree_block_its_removal() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        let deed = "echo /own/ > .git.aside; mkdir -p own; cp .git.aside $(git rev-parse --git-common-dir)/info/exclude; rm .git.aside
+             echo \"$PWD/own\" > $(git rev-parse --git-path objects/info/alternates); echo 1 > one; git add one
+             objects=$(git rev-parse --path-format=absolute --git-path objects)
+             GIT_OBJECT_DIRECTORY=$PWD/own GIT_ALTERNATE_OBJECT_DIRECTORIES=$objects git commit -qm one";
+        yard.at(&made.root, deed);
+        let delivered = settle_with(&yard, &made, Cleanup::Worktree);
+        assert_eq!(delivered.blockers[0].kind, BlockerKind::Objects, "{delivered:?}");
+        assert!(made.root.join("one").exists() && !yard.state.trashed(yard.run).exists());
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub(crate) struct Settings {
     /// How long a dropped file that makes no sense must be quiet before it is refused.
     #[serde(default = "default_settle_ms")]
     pub(crate) settle_ms: u64,
+    /// How much of the disk worktrees of runs that are over may take; no limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) workspaces_bytes_max: Option<u64>,
 }
 
 fn default_settle_ms() -> u64 {
@@ -106,6 +109,7 @@ pub(crate) fn init(root: &Path, directory: Option<&Path>) -> Result<(Spool, bool
             created_at: clock::now(),
             directory: directory.map(Path::to_owned),
             settle_ms: default_settle_ms(),
+            workspaces_bytes_max: None,
         };
         store::replace(&layout, &layout.spool_record(), &pretty(&settings))?;
     }

@@ -10,18 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Assignment;
 use crate::git::Launcher;
-use crate::layout::{RunLayout, StateLayout};
+use crate::layout::{Layout, RunLayout, StateLayout};
+use crate::log::{Durability, Log};
 use crate::process;
 use crate::record::{self, Event};
 use crate::store;
-use crate::workspace::{Delivered, Plan, Workspace};
-use crate::{jsonl, launch, settlement, worktree};
+use crate::workspace::{Cleanup, Delivered, Plan, Workspace};
+use crate::{clock, jsonl, launch, lock, picture, settlement, worktree};
 
 /// The hidden verb, and what it is asked for.
 pub(crate) const VERB: &str = "workspace";
 pub(crate) const MAKE: &str = "make";
 pub(crate) const SETTLE: &str = "settle";
 pub(crate) const DISCARD: &str = "discard";
+/// The same as [`SETTLE`], when the run is long over: the worktree goes also when its task says that it stays.
+pub(crate) const RECLAIM: &str = "reclaim";
 
 /// The largest part of an answer that may be a text of any length, so that an answer fits into a pipe.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
@@ -71,11 +74,13 @@ fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
     }
     let lines = store::read(&paths.log()).map_err(|error| error.to_string())?;
     let lines = jsonl::parse::<Event>(&lines).lines;
-    let workspace =
-        record::fold(&lines).and_then(|record| record.workspace).ok_or("there is no workspace")?;
+    let record = record::fold(&lines);
+    let earlier = record.as_ref().and_then(|record| record.delivered.clone());
+    let workspace = record.and_then(|record| record.workspace).ok_or("there is no workspace")?;
     let asked = &assignment.spec.workspace;
+    let stays_by_wish = asked.cleanup == Cleanup::Never;
     let wish = settlement::Wish {
-        cleanup: asked.cleanup,
+        cleanup: if stays_by_wish && verb == RECLAIM { Cleanup::Worktree } else { asked.cleanup },
         keeps_ignored: asked.keep_ignored,
         bytes_max: asked.keep_bytes_max.unwrap_or(KEEP_BYTES_MAX),
     };
@@ -86,7 +91,25 @@ fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
     for blocker in &mut delivered.blockers {
         blocker.what = jsonl::clip(&blocker.what, BLOCKER_BYTES_MAX);
     }
+    if verb == RECLAIM && earlier.as_ref() != Some(&delivered) {
+        note(paths, &assignment, &delivered)?;
+    }
     Ok(Answer::Settled { delivered })
+}
+
+/// Writes into the log of a run that is over what has become of its workspace since.
+fn note(paths: &RunLayout, assignment: &Assignment, delivered: &Delivered) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let Some(_lock) = lock::try_exclusive(&paths.lock()).map_err(|error| said(&error))? else {
+        return Err("the run is being looked at by somebody else".to_owned());
+    };
+    let mut log = Log::<Event>::open(&paths.log(), 0).map_err(|error| said(&error))?.log;
+    let line = Event::WorkspaceSettled { delivered: delivered.clone() };
+    log.append(clock::now(), vec![line], Durability::Durable).map_err(|error| said(&error))?;
+    let bytes = store::read(&paths.log()).map_err(|error| said(&error))?;
+    let Some(record) = record::of_log(assignment.run, &jsonl::parse(&bytes)) else { return Ok(()) };
+    let layout = Layout::new(&assignment.spool);
+    store::draw(&layout, &paths.record(), &picture::pretty(&record)).map_err(|error| said(&error))
 }
 
 /// Runs git in a worktree as the agent would be run.

@@ -18,6 +18,7 @@ use crate::id::Name;
 use crate::layout::Layout;
 use crate::lease::{self, Writers};
 use crate::lock;
+use crate::reclaim;
 use crate::reserve;
 use crate::shortage::Room;
 use crate::spool::{self, Spool};
@@ -85,8 +86,25 @@ pub(super) fn run(context: &Context, _: &Arguments) -> Result<Answer, CliError> 
     Ok(if failed { Answer::No } else { Answer::Yes })
 }
 
+/// Worktrees that were to go and could not.
+fn check_worktrees(spool: &Spool, findings: &mut Vec<Finding>) {
+    for worktree in reclaim::standing(spool).unwrap_or_default() {
+        for blocker in &worktree.blockers {
+            let what = format!("the worktree of {} was to go, and stays: {}", worktree.run, blocker.what);
+            findings.push(warn(
+                what,
+                format!(
+                    "look at {}; it is looked at again each day and by `gitspool gc`",
+                    worktree.root.display()
+                ),
+            ));
+        }
+    }
+}
+
 fn check_spool(spool: &Spool, findings: &mut Vec<Finding>) {
     let layout = &spool.layout;
+    check_worktrees(spool, findings);
     findings.push(ok(format!("{} is a spool of format {}", layout.root().display(), spool.settings.format)));
     for folder in layout.folders() {
         findings.extend(check_folder(&folder, folder == layout.inbox()));

@@ -15,6 +15,7 @@ use crate::layout::Layout;
 use crate::retention::Asked;
 use crate::spool::Spool;
 use crate::time;
+use crate::workspace::kept_ref;
 
 /// Removing a million tasks takes minutes.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -22,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// Remove what has ended: tasks with their runs, the oldest first, and what nothing needs any more
 ///
 /// Without a limit each queue's `retention` in queue.json holds, which the daemon keeps each day by itself. A task that is
-/// live is never touched, nor is one whose workspace still stands, nor what is kept on refs in repositories. The daemon does
+/// live is never touched, nor is one whose workspace still stands, nor, unless you ask for it, what is kept on refs in
+/// repositories. Worktrees that were to go and could not are looked at again. The daemon does
 /// it; with --dry-run nothing is changed, and it is printed what would go.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -38,6 +40,16 @@ pub(super) struct Arguments {
     /// The oldest, until those of each queue take no more than so many bytes of the disk
     #[arg(long, value_name = "N")]
     bytes: Option<u64>,
+    /// Kept refs of runs that ended so long ago; they keep what runs left, and never go unless you say this or the next
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    kept_older_than: Option<Duration>,
+    /// The oldest kept refs, until the others keep no more than so many bytes of repositories that nothing else keeps
+    #[arg(long, value_name = "N")]
+    kept_bytes: Option<u64>,
+    /// The oldest worktrees of runs that are over, clean ones first, until the others take no more than so many bytes of the
+    /// disk; what is in them is kept on refs first
+    #[arg(long, value_name = "N")]
+    workspaces_bytes: Option<u64>,
     /// Only tasks of this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<Name>,
@@ -58,6 +70,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         older_than_seconds: arguments.older_than.map(|age| age.as_secs()),
         keep: arguments.keep,
         bytes: arguments.bytes,
+        kept_older_than_seconds: arguments.kept_older_than.map(|age| age.as_secs()),
+        kept_bytes: arguments.kept_bytes,
+        workspaces_bytes: arguments.workspaces_bytes,
         queue: arguments.queue.clone(),
     };
     if arguments.dry_run { tell(context, &spool, &asked) } else { ask(context, &spool.layout, &asked) }
@@ -94,6 +109,21 @@ fn rows(layout: &Layout, plan: &Plan) -> Vec<(u64, Value)> {
             "ended_at": leaving.ended_at, "bytes": leaving.bytes, "paths": paths,
         });
         rows.push((leaving.bytes, row));
+    }
+    for worktree in &plan.worktrees {
+        let bytes = worktree.bytes.unwrap_or_default();
+        let row = json!({
+            "goes": "worktree", "run": worktree.run, "bytes": bytes, "paths": [worktree.root], "dirty": worktree.dirty,
+            "blockers": worktree.blockers,
+        });
+        rows.push((bytes, row));
+    }
+    for (kept, bytes) in &plan.kept {
+        let row = json!({
+            "goes": "kept_ref", "run": kept.run, "bytes": bytes, "repository": kept.repository,
+            "commit": kept.commit.to_string(), "paths": [kept_ref(kept.run)],
+        });
+        rows.push((*bytes, row));
     }
     for other in &plan.others {
         let row = json!({"goes": other.what.word(), "bytes": other.bytes, "paths": [below(&other.path)]});

@@ -44,6 +44,7 @@ pub(super) fn of_run(layout: &Layout, run: RunId) -> Result<Vec<Value>, CliError
             | Event::Summary { .. }
             | Event::Log { .. }
             | Event::Ended { .. }
+            | Event::WorkspaceSettled { .. }
             | Event::Unknown => {}
         }
     }

@@ -216,6 +216,10 @@ fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) 
         );
         lines.add_some("  dirty", delivered.dirty_summary.as_deref().map(redact::text));
         lines.add_some("  kept", delivered.kept_ref.as_ref());
+        for blocker in &delivered.blockers {
+            lines.add("  stays", redact::text(&blocker.what));
+        }
+        lines.add_some("  takes", delivered.bytes.map(|bytes| format!("{bytes} bytes of the disk")));
         lines.add("  removed", if delivered.removed { "the workspace is gone" } else { "" });
     }
     lines.add_some("  session", record.session.as_deref().map(redact::text));

@@ -15,6 +15,7 @@ use crate::id::Name;
 use crate::layout::{self, Layout};
 use crate::lock;
 use crate::queue;
+use crate::reclaim::{self, Worktree};
 use crate::shortage::Room;
 use crate::spool::Spool;
 use crate::store::{self, StoreError};
@@ -35,6 +36,7 @@ struct Status {
     /// Files where only tasks and commands belong, and that are none.
     strays: Vec<String>,
     host: Host,
+    worktrees: Vec<Worktree>,
 }
 
 pub(super) struct QueueStatus {
@@ -87,6 +89,7 @@ impl Status {
             refused_today: refused.len().div_ceil(2),
             room: store::room(layout.root()),
             strays,
+            worktrees: reclaim::standing(spool)?,
         })
     }
 
@@ -144,7 +147,37 @@ impl Status {
             "failed_notices": self.failed_notices(),
             "strays": self.strays,
             "host": self.host.value(),
+            "worktrees": {
+                "standing": self.worktrees.len(), "bytes": self.worktree_bytes(), "blocked": self.blocked(),
+            },
         })
+    }
+
+    fn worktree_bytes(&self) -> u64 {
+        self.worktrees.iter().filter_map(|worktree| worktree.bytes).sum()
+    }
+
+    /// The worktrees that were to go and could not.
+    fn blocked(&self) -> Vec<Value> {
+        let blocked = self.worktrees.iter().filter(|worktree| !worktree.blockers.is_empty());
+        let value = |worktree: &Worktree| json!({"run": worktree.run, "root": worktree.root, "blockers": worktree.blockers});
+        blocked.map(value).collect()
+    }
+
+    /// How many worktrees stand of runs that are over, and why some do that were to go.
+    fn worktrees_text(&self) -> String {
+        if self.worktrees.is_empty() {
+            return String::new();
+        }
+        let (number, bytes) = (self.worktrees.len(), self.worktree_bytes());
+        let mut out = format!("\nworktrees of runs that are over: {number}, {bytes} bytes\n");
+        for Worktree { run, blockers, .. } in &self.worktrees {
+            let what: Vec<String> = blockers.iter().map(|blocker| escape::line(&blocker.what)).collect();
+            if !what.is_empty() {
+                out.push_str(&format!("  {run} was to go, and stays: {}\n", what.join("; ")));
+            }
+        }
+        out
     }
 
     fn text(&self, layout: &Layout) -> String {
@@ -182,6 +215,7 @@ impl Status {
         out.push_str(&format!("inbox    {} waiting, {} refused today\n\n", self.inbox, self.refused_today));
         out.push_str(&tables(&self.queues));
         out.push_str(&self.host.text());
+        out.push_str(&self.worktrees_text());
         if !self.strays.is_empty() {
             out.push_str("\nnot ours, move them away:\n");
             self.strays.iter().for_each(|stray| out.push_str(&format!("  {}\n", escape::line(stray))));
@@ -344,6 +378,7 @@ mod tests {
             created_at: clock::now(),
             directory: None,
             settle_ms: 0,
+            workspaces_bytes_max: None,
         };
         let layout = Layout::new(folder.path().join("spool"));
         let spool = Spool { layout: layout.clone(), settings, state_dir: folder.path().join("state") };

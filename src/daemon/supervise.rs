@@ -134,6 +134,7 @@ impl Daemon {
         let queue = self.spec_of(run.task).map(|spec| spec.queue.clone());
         self.decide(run.task, &ended, told);
         queue.into_iter().for_each(|queue| self.pause_if_broken(&queue, &why));
+        self.look_at_worktrees();
         Ok(())
     }
 

@@ -33,6 +33,8 @@ const PLAIN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) enum Job {
     /// A day has begun; `removes` what queues do not keep, if any says so.
     Day { removes: bool },
+    /// A run has ended, and worktrees may take so much only.
+    Worktrees,
     /// A command asks for it.
     Collect(Origin, Asked),
 }
@@ -51,9 +53,14 @@ pub(super) fn run(
             Job::Day { removes } => {
                 compress(spool, host, &goes_on);
                 if !removes {
+                    look_again(spool, &goes_on);
                     continue;
                 }
                 (None, Asked::default())
+            }
+            Job::Worktrees => {
+                look_again(spool, &goes_on);
+                continue;
             }
             Job::Collect(origin, asked) => (Some(origin), asked),
         };
@@ -71,6 +78,13 @@ fn compress(spool: &Spool, host: &Name, goes_on: &dyn Fn() -> bool) {
     if let Err(error) = history::compress_older(&spool.layout, host, &day, goes_on) {
         // Nothing is lost; the next day tries again.
         tracing::warn!("a segment of the log is not compressed: {error}");
+    }
+}
+
+/// Looks again at worktrees that were to go, and at the oldest when they take too much.
+fn look_again(spool: &Spool, goes_on: &dyn Fn() -> bool) {
+    if let Err(error) = gc::look_again(spool, goes_on) {
+        tracing::warn!("worktrees are not looked at again: {error}");
     }
 }
 
@@ -102,13 +116,20 @@ impl Daemon {
     /// Gives the thread a job, unless it has several, or something is being brought back that would be removed.
     fn has_upkeep_done(&mut self, job: Job) -> bool {
         let retried = |decision: &Decision| decision.before.as_ref().is_some_and(State::is_ended);
-        let removes = !matches!(job, Job::Day { removes: false });
+        let removes = !matches!(job, Job::Day { removes: false } | Job::Worktrees);
         if removes && (self.batch.iter().any(retried) || !self.undone.is_empty()) {
             return false;
         }
         let done = self.upkeep.try_send(job).is_ok();
         self.collecting += usize::from(done && removes);
         done
+    }
+
+    /// Has worktrees looked at, when there is a limit for them. One that does not fit comes with the next end.
+    pub(super) fn look_at_worktrees(&mut self) {
+        if self.spool.settings.workspaces_bytes_max.is_some() {
+            self.has_upkeep_done(Job::Worktrees);
+        }
     }
 
     /// Whether what has ended is being removed: nothing of it is brought back meanwhile.

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::{Other, Plan, What, disk_bytes, kept_files};
+use super::{Other, Plan, What, disk_bytes};
 use crate::checkpoint::Checkpoint;
 use crate::digest;
 use crate::event::INLINE_BYTES_MAX;
 use crate::history;
 use crate::id::{Name, TaskId};
-use crate::layout::{self, Layout};
+use crate::layout::{self, ENDED_FOLDERS, Layout};
 use crate::retention::{self, Days};
 use crate::spec::Spec;
 use crate::spool::Spool;
@@ -98,4 +98,19 @@ fn text_of(layout: &Layout, file: &Path) -> Option<PathBuf> {
 pub(crate) fn text_of_spec(layout: &Layout, spec: &Spec) -> Option<PathBuf> {
     let bytes = serde_json::to_vec(spec).ok().filter(|bytes| bytes.len() > INLINE_BYTES_MAX)?;
     Some(layout.text(&digest::sha256_hex(&bytes)))
+}
+
+/// The files of all ended tasks that do not go.
+fn kept_files(layout: &Layout, queues: &[Name], goes: &HashSet<TaskId>) -> Result<Vec<PathBuf>, StoreError> {
+    let mut kept = Vec::new();
+    for (queue, folder) in queues.iter().flat_map(|queue| ENDED_FOLDERS.map(|folder| (queue, folder))) {
+        for day in store::names(&layout.ended(queue, folder))? {
+            let folder = layout.ended(queue, folder).join(day);
+            let names = store::names(&folder)?;
+            let stays =
+                |name: &&String| layout::parse_task_name(name).is_some_and(|task| !goes.contains(&task));
+            kept.extend(names.iter().filter(stays).map(|name| folder.join(name)));
+        }
+    }
+    Ok(kept)
 }

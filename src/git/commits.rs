@@ -43,6 +43,22 @@ fn read_stat(text: &str) -> Option<[u64; 3]> {
     Some(stat)
 }
 
+/// What is missing of commits, their trees and their files that `base` does not have; `None` when nothing is.
+pub(crate) fn missing(
+    git_dir: &Path,
+    commits: impl Iterator<Item = ObjectId>,
+    base: ObjectId,
+) -> Result<Option<String>, GitError> {
+    let commits = commits.map(|commit| commit.to_string()).chain([format!("^{base}")]);
+    let arguments: Vec<String> =
+        ["rev-list", "--objects", "--quiet"].map(ToOwned::to_owned).into_iter().chain(commits).collect();
+    match plumbing(git_dir, &arguments) {
+        Ok(_) => Ok(None),
+        Err(GitError::Failed { said, .. }) => Ok(Some(said)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether `ancestor` is `commit` or one of its ancestors.
 pub(crate) fn is_within(git_dir: &Path, ancestor: ObjectId, commit: ObjectId) -> Result<bool, GitError> {
     let said =

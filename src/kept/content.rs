@@ -44,6 +44,8 @@ pub(crate) struct Content {
     pub(crate) unreadable: Vec<Vec<u8>>,
     /// By this it is seen whether anything there has changed.
     pub(crate) fingerprint: [u8; 32],
+    /// What it takes of the disk.
+    pub(crate) disk_bytes: u64,
 }
 
 /// Looks at all that lies in `root`.
@@ -62,6 +64,7 @@ pub(crate) fn of(root: &Path) -> Content {
                 continue;
             }
         };
+        content.disk_bytes += metadata.blocks() * 512;
         let kind = kind(&metadata);
         let path = below(root, entry.path());
         let times = (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec());

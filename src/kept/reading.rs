@@ -89,6 +89,7 @@ pub(crate) struct KeptRef {
     /// Git's common folder.
     pub(crate) repository: PathBuf,
     pub(crate) commit: ObjectId,
+    /// When the run ended; of one whose record is gone, when the commit was made, by its own word.
     pub(crate) at: Timestamp,
 }
 
@@ -112,8 +113,10 @@ pub(crate) fn all(spool: &Spool) -> Result<(Vec<KeptRef>, Unread), StoreError> {
         Ok(is_there || removed::look(&spool.layout, kept.run.task)?.is_some())
     };
     let mut ours = Vec::new();
-    for kept in found {
+    for mut kept in found {
         if is_ours(&kept)? {
+            kept.at =
+                ended_at(&spool.layout, kept.run).unwrap_or_else(|| kept.at.max(kept.run.task.made_at()));
             ours.push(kept);
         }
     }
@@ -139,9 +142,17 @@ fn repositories(spool: &Spool) -> Result<BTreeSet<PathBuf>, StoreError> {
     Ok(found)
 }
 
-fn repository_of(layout: &Layout, run: RunId) -> Option<PathBuf> {
+fn record_of(layout: &Layout, run: RunId) -> Option<record::Record> {
     let bytes = store::read_if_there(&layout.run(run).record()).ok()??;
-    serde_json::from_slice::<record::Record>(&bytes).ok()?.workspace?.repository
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn repository_of(layout: &Layout, run: RunId) -> Option<PathBuf> {
+    record_of(layout, run)?.workspace?.repository
+}
+
+fn ended_at(layout: &Layout, run: RunId) -> Option<Timestamp> {
+    record_of(layout, run)?.finished_at
 }
 
 fn in_repository(common: &Path) -> Result<Vec<KeptRef>, GitError> {

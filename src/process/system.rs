@@ -3,11 +3,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::environment;
@@ -55,6 +56,34 @@ pub(crate) fn start_notifier(
     let mut child = command.spawn()?;
     let stdin = child.stdin.take().expect("because stdin is piped");
     Ok((child.id(), stdin))
+}
+
+/// Starts our own program with these arguments, and waits for its end as long as `goes_on`; then it is ended.
+///
+/// # Errors
+/// When it cannot be started, does not succeed, or is ended.
+pub(crate) fn carry_out(arguments: &[OsString], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    /// How long it may take until it is seen that nothing goes on.
+    const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+    let mut command = Command::new(own_program());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let mut stdout = child.stdout.take().expect("because stdout is piped");
+    let mut answer = [0; 4096];
+    // What it writes ends with itself.
+    loop {
+        let mut sources = [PollFd::new(&stdout, PollFlags::IN)];
+        let ready = rustix::event::poll(&mut sources, Some(&LOOK_EVERY));
+        if !goes_on() {
+            child.kill()?;
+            break;
+        }
+        if ready.is_ok_and(|ready| ready > 0) && stdout.read(&mut answer)? == 0 {
+            break;
+        }
+    }
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
 }
 
 /// Has the user edit a file with an editor, which may be a program with arguments, as in `$EDITOR`; waits for its end.

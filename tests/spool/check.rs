@@ -342,6 +342,11 @@ fn check_run(run: &str, dir: &Path, lines: &[Value], problems: &mut Vec<String>)
     if count("agent.started") > 1 || count("run.stopping") > 1 {
         problems.push(format!("{run}: begins or stops its agent twice: {lines:?}"));
     }
+    let is_settled = |line: &Value| line["type"] == "workspace.settled";
+    let end = lines.iter().position(|line| line["type"] == "run.ended");
+    if lines.iter().position(is_settled).is_some_and(|settled| end.is_none_or(|end| settled < end)) {
+        problems.push(format!("{run}: its workspace is looked at again before its end: {lines:?}"));
+    }
     for line in lines.iter().filter(|line| line["type"] == "command.acknowledged") {
         let ends = |other: &&Value| other["type"] == "command.ended" && other["command"] == line["command"];
         if lines.iter().filter(ends).count() != 1 {
@@ -372,6 +377,7 @@ fn record_of(lines: &[Value]) -> Value {
             "workspace.ready" => take(&["workspace"]),
             "session" => take(&["session"]),
             "run.ended" => take(&["outcome", "evidence", "delivered", "error", "output_truncated"]),
+            "workspace.settled" => take(&["delivered"]),
             _ => {}
         }
         let status = match line["type"].as_str().unwrap_or_default() {

@@ -192,3 +192,107 @@ fn what_is_kept_is_listed_shown_and_made_a_branch_without_a_daemon_and_nothing_i
     assert_eq!(sandbox.git(&beside, &["status", "--porcelain"]), "?? new.txt\n");
     check(&mut sandbox);
 }
+
+fn kept_refs(sandbox: &Sandbox) -> Vec<String> {
+    let said =
+        sandbox.git(&sandbox.repository(), &["for-each-ref", "--format=%(refname)", "refs/gitspool/kept"]);
+    said.lines().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn kept_refs_are_dropped_by_an_age_or_a_size_that_somebody_says_and_by_nothing_else() {
+    let mut sandbox = Sandbox::of_repository();
+    sandbox.start();
+    let dirty = json!({"shell": "head -c 50000 /dev/urandom > new", "workspace": {"cleanup": "all"}});
+    let (one, _) = sandbox.carry_out("one", &dirty);
+    let (two, _) = sandbox.carry_out("two", &dirty);
+    let names = [&one, &two].map(|task| format!("refs/gitspool/kept/{task}.1"));
+    let foreign = "refs/gitspool/kept/01890a5d-ac96-774b-bcce-b302099a8057.1";
+    sandbox.git(&sandbox.repository(), &["update-ref", foreign, "HEAD"]);
+    sandbox.run(sandbox.gitspool(&["gc", "--keep", "1"]));
+    sandbox.run(sandbox.gitspool(&["gc"]));
+    assert_eq!(kept_refs(&sandbox).len(), 3, "also of a task that is gone");
+    let told = sandbox.run(sandbox.gitspool(&["--json", "gc", "--dry-run", "--kept-bytes", "70000"]));
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["goes"], &told[0]["paths"][0]), (&json!("kept_ref"), &json!(names[0])));
+    assert_eq!(kept_refs(&sandbox).len(), 3);
+    let said = sandbox.run(sandbox.gitspool(&["gc", "--kept-bytes", "70000"]));
+    assert!(said.contains("1 kept ref, which alone kept"), "{said}");
+    assert_eq!(kept_refs(&sandbox), [foreign, &names[1]]);
+    sandbox.run(sandbox.gitspool(&["gc", "--kept-older-than", "1h"]));
+    assert_eq!(kept_refs(&sandbox).len(), 2);
+    sandbox.run(sandbox.gitspool(&["gc", "--kept-older-than", "0s"]));
+    assert_eq!(kept_refs(&sandbox), [foreign], "what is another spool's stays");
+    let done = sandbox.log().into_iter().rfind(|line| line["type"] == "gc.done").unwrap();
+    assert_eq!((&done["removed"]["kept"], &done["removed"]["tasks"]), (&json!(1), &json!(0)), "{done}");
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_blocks_a_removal_is_told_and_looked_at_again() {
+    let mut sandbox = Sandbox::of_repository();
+    let (task, top) = left(&mut sandbox, "echo new > new.txt", &json!({"cleanup": "worktree"}));
+    let mut cat = sandbox.command("cat");
+    let mut cat = cat.current_dir(&top).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded");
+    let delivered = sandbox.run_record(&task)["delivered"].clone();
+    assert_eq!(
+        (&delivered["removed"], &delivered["blockers"][0]["kind"]),
+        (&json!(false), &json!("process"))
+    );
+    assert!(delivered["bytes"].as_u64().unwrap() > 0 && top.join("new.txt").exists(), "{delivered}");
+    let status: Value = serde_json::from_str(&sandbox.run(sandbox.gitspool(&["--json", "status"]))).unwrap();
+    assert_eq!(status["worktrees"]["blocked"][0]["run"], format!("{task}.1"), "{status}");
+    let name = format!("{} (cat)", cat.id());
+    for verb in [&["status"][..], &["show", &task], &["doctor"]] {
+        let said = sandbox.gitspool(verb).output().unwrap().stdout;
+        assert!(String::from_utf8_lossy(&said).contains(&name), "{verb:?}");
+    }
+    let said = sandbox.run(sandbox.gitspool(&["gc"]));
+    assert!(said.contains("nothing") && top.exists(), "{said}");
+    drop(cat.stdin.take());
+    cat.wait().unwrap();
+    let said = sandbox.run(sandbox.gitspool(&["gc"]));
+    assert!(said.contains("1 worktree:") && !top.exists(), "{said}");
+    let delivered = sandbox.run_record(&task)["delivered"].clone();
+    assert_eq!((&delivered["removed"], &delivered["blockers"]), (&json!(true), &Value::Null), "{delivered}");
+    assert_eq!(sandbox.run_log(&task).last().unwrap()["type"], "workspace.settled");
+    let kept = format!("{}:new.txt", delivered["kept_ref"].as_str().unwrap());
+    assert_eq!(sandbox.git(&sandbox.repository(), &["show", &kept]), "new\n");
+    check(&mut sandbox);
+}
+
+#[test]
+fn beyond_a_budget_the_oldest_clean_worktrees_go_and_nothing_goes_that_is_not_kept() {
+    let mut sandbox = Sandbox::of_repository();
+    let path = sandbox.spool("spool.json");
+    let mut settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    settings["workspaces_bytes_max"] = 2_500_000.into();
+    fs::write(&path, settings.to_string()).unwrap();
+    sandbox.start();
+    let large = "head -c 1000000 /dev/urandom > large";
+    let dirty = json!({"shell": large, "name": "dirty"});
+    let clean = json!({"shell": format!("{large}; git add large; git commit -qm large"), "name": "clean"});
+    let (dirty, _) = sandbox.carry_out("dirty", &dirty);
+    let (first, _) = sandbox.carry_out("first", &clean);
+    let root = |task: &str| {
+        let root = sandbox.run_record(task)["workspace"]["root"].as_str().unwrap().to_owned();
+        PathBuf::from(root)
+    };
+    let (dirty_root, first_root) = (root(&dirty), root(&first));
+    assert!(dirty_root.exists() && first_root.exists());
+    let (last, _) = sandbox.carry_out("last", &clean);
+    sandbox.wait_until("the first clean one to go", || !first_root.exists());
+    sandbox.wait_until("its record", || sandbox.run_record(&first)["delivered"]["removed"] == true);
+    let last_root = PathBuf::from(sandbox.run_record(&last)["workspace"]["root"].as_str().unwrap());
+    assert!(dirty_root.exists() && last_root.exists());
+    let head = sandbox.run_record(&first)["delivered"]["head_commit"].as_str().unwrap().to_owned();
+    assert_eq!(sandbox.git(&sandbox.repository(), &["rev-parse", "gitspool/clean"]).trim(), head);
+    sandbox.run(sandbox.gitspool(&["gc", "--workspaces-bytes", "0"]));
+    assert!(!dirty_root.exists() && !last_root.exists());
+    let kept = format!("refs/gitspool/kept/{dirty}.1:large");
+    assert_eq!(sandbox.git(&sandbox.repository(), &["cat-file", "-s", &kept]).trim(), "1000000");
+    check(&mut sandbox);
+}

@@ -49,6 +49,7 @@ impl World {
             created_at: Timestamp::from_micros(0),
             directory: None,
             settle_ms: 1000,
+            workspaces_bytes_max: None,
         };
         let spool = Spool { layout: Layout::new("/spool"), settings, state_dir: "/state".into() };
         for folder in spool.layout.folders() {

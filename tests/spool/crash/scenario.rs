@@ -395,8 +395,12 @@ fn ready_prompt() -> Sandbox {
 
 fn ready_in_worktree() -> Sandbox {
     let sandbox = Sandbox::of_repository();
-    let work = "git commit -q --allow-empty -m second; echo left > left.txt; echo more >> file.txt";
-    let command = json!({"shell": job(&sandbox, work), "workspace": {"kind": "worktree", "cleanup": "all"}});
+    let whole = sandbox.outside("whole").display().to_string();
+    let work = format!(
+        "git commit -q --allow-empty -m second; git init -q below; echo more >> file.txt; mkfifo fifo; echo left > left.txt \
+         && echo $GITSPOOL_RUN >> {whole}"
+    );
+    let command = json!({"shell": job(&sandbox, &work), "workspace": {"kind": "worktree", "cleanup": "all"}});
     admitted(&sandbox, "job", &command);
     go_on(&sandbox);
     sandbox

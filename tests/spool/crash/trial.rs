@@ -69,6 +69,7 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
         problems.extend(differs.then(|| format!("the queue's settings are {settings:?}")));
     }
     problems.extend(notice_problems(fault, &sandbox));
+    problems.extend(work_problems(&sandbox));
     let is_failure = matches!(fault, Fault::Fail { .. });
     problems.extend(seen.panics.iter().filter(|_| is_failure).map(|said| format!("a panic: {said}")));
     if sandbox.daemon_log().contains("panicked at") {
@@ -82,6 +83,29 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
         problems.push(format!("calls:\n{}", calls.join("\n")));
     }
     Trial { seen, ended: status.to_string(), problems }
+}
+
+/// What an agent left lies where it left it, or is on a ref whole.
+fn work_problems(sandbox: &Sandbox) -> Vec<String> {
+    let id =
+        read_json(&sandbox.spool("spool.json")).map(|settings| settings["id"].clone()).unwrap_or_default();
+    let work = sandbox.path("state").join(id.as_str().unwrap_or_default()).join("work");
+    let is_safe = |run: &&str| {
+        let stands = fs::read(work.join(run).join("left.txt")).is_ok_and(|left| left == b"left\n");
+        let kept = format!("refs/gitspool/kept/{run}");
+        let shows = |what: &str, expected: &str| {
+            let mut command = sandbox.command("git");
+            command.args(["cat-file", "blob", what]).current_dir(sandbox.repository());
+            let shown = command.output().unwrap();
+            shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains(expected)
+        };
+        stands
+            || shows(&format!("{kept}:left.txt"), "left\n")
+                && shows(&format!("{kept}^2:manifest"), "below/.git/HEAD")
+    };
+    let told = sandbox.told("whole");
+    let lost = told.lines().filter(|run| !is_safe(run));
+    lost.map(|run| format!("what the agent of {run} left is neither where it was nor kept")).collect()
 }
 
 fn short(line: &Value) -> String {
