@@ -137,7 +137,7 @@ pub(crate) fn plan(spool: &Spool, asked: &Asked, now: Timestamp) -> Result<Plan,
     let live = live(layout, &queues)?;
     let tasks: HashSet<TaskId> = live.keys().copied().collect();
     let bytes_max = asked.workspaces_bytes.or(spool.settings.workspaces_bytes_max);
-    let mut plan = Plan { worktrees: reclaim::plan(spool, bytes_max, &tasks)?, ..Plan::default() };
+    let mut plan = Plan { worktrees: reclaim::plan(spool, bytes_max, true)?, ..Plan::default() };
     if asked.is_about_kept() {
         plan.kept = dropped::plan(spool, asked, &tasks, now)?;
     }
@@ -311,11 +311,13 @@ pub(crate) fn remove(
     Ok((tally, texts))
 }
 
-/// Removes worktrees that were to go, and the oldest of the others when all take more than the spool's limit.
-pub(crate) fn look_again(spool: &Spool, goes_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
-    let live = live(&spool.layout, &queues(&spool.layout)?)?;
-    let live = live.into_keys().collect();
-    let worktrees = reclaim::plan(spool, spool.settings.workspaces_bytes_max, &live)?;
+/// Removes the oldest worktrees when all take more than the spool's limit; and, with `also_blocked`, those that were to go.
+pub(crate) fn look_again(
+    spool: &Spool,
+    also_blocked: bool,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), StoreError> {
+    let worktrees = reclaim::plan(spool, spool.settings.workspaces_bytes_max, also_blocked)?;
     reclaim::carry_out(spool, &worktrees, goes_on);
     Ok(())
 }

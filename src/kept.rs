@@ -39,7 +39,7 @@ use crate::workspace::{Blocker, BlockerKind};
 
 pub(crate) use blockers::{holders, processes};
 pub(crate) use commits::stashes;
-pub(crate) use content::of as content_of;
+pub(crate) use content::{of as content_of, open_folders};
 pub(crate) use making::over_earlier;
 pub(crate) use manifest::{Area, Entry as Held, Sort as HeldSort, stays_inside};
 pub(crate) use reading::{Kept, KeptRef, all, bytes, read};

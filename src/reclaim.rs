@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::assignment::Assignment;
-use crate::id::{RunId, TaskId};
+use crate::id::RunId;
+use crate::layout::ENDED_FOLDERS;
 use crate::lock;
 use crate::outcome::Outcome;
 use crate::process;
@@ -30,6 +31,8 @@ pub(crate) struct Worktree {
     pub(crate) was_to_go: bool,
     /// Why it did not.
     pub(crate) blockers: Vec<Blocker>,
+    /// Whether its task is filed away: it is not tried again, and nobody waits to go on with it.
+    has_ended: bool,
     ended_at: crate::time::Timestamp,
 }
 
@@ -56,6 +59,7 @@ fn worktree(spool: &Spool, run: RunId) -> Option<Worktree> {
     }
     let assignment: Assignment = serde_json::from_slice(&store::read_if_there(&paths.task()).ok()??).ok()?;
     let delivered = record.delivered.clone().unwrap_or_default();
+    let ended = |folder: &str| spool.layout.ended_task(&assignment.spec.queue, folder, run.task);
     Some(Worktree {
         run,
         root: workspace.root.clone(),
@@ -64,19 +68,21 @@ fn worktree(spool: &Spool, run: RunId) -> Option<Worktree> {
         dirty: record.delivered.is_none() || delivered.dirty,
         was_to_go: assignment.spec.workspace.cleanup != Cleanup::Never && !delivered.removed,
         blockers: delivered.blockers,
+        has_ended: ENDED_FOLDERS.iter().any(|folder| store::exists(&ended(folder))),
         ended_at: record.finished_at?,
     })
 }
 
-/// Which worktrees are looked at again: all that were to go; and, so that what is left takes at most `bytes_max`, the oldest
-/// others of tasks that are not live.
+/// Which worktrees are looked at again: so that what is left takes at most `bytes_max`, the oldest of tasks that have ended; and
+/// with `also_blocked` those that were to go, and those that could not when they were looked at last.
 pub(crate) fn plan(
     spool: &Spool,
     bytes_max: Option<u64>,
-    live: &HashSet<TaskId>,
+    also_blocked: bool,
 ) -> Result<Vec<Worktree>, StoreError> {
     let all = standing(spool)?;
-    let mut goes: HashSet<RunId> = all.iter().filter(|one| one.was_to_go).map(|one| one.run).collect();
+    let was_to_go = all.iter().filter(|one| one.was_to_go && also_blocked);
+    let mut goes: HashSet<RunId> = was_to_go.map(|one| one.run).collect();
     if let Some(bytes_max) = bytes_max {
         let of = |one: &Worktree| Standing {
             run: one.run,
@@ -84,7 +90,7 @@ pub(crate) fn plan(
             dirty: one.dirty,
             ended_at: one.ended_at,
             // What was looked at in vain counts, and does not go.
-            may_go: !one.was_to_go && !live.contains(&one.run.task),
+            may_go: !one.was_to_go && one.has_ended && (also_blocked || one.blockers.is_empty()),
         };
         goes.extend(retention::choose_standing(all.iter().map(of).collect(), bytes_max));
     }
@@ -97,7 +103,7 @@ pub(crate) fn carry_out(spool: &Spool, worktrees: &[Worktree], goes_on: &dyn Fn(
     for worktree in worktrees.iter().take_while(|_| goes_on()) {
         let run_dir = spool.layout.run(worktree.run);
         let arguments = [stage::VERB.into(), stage::RECLAIM.into(), run_dir.dir().as_os_str().to_owned()];
-        if let Err(error) = process::carry_out(&arguments, goes_on) {
+        if let Err(error) = process::carry_out(&arguments, worktree.run, goes_on) {
             // It stays as it is, and is looked at with the next upkeep.
             tracing::warn!("the workspace of {} is not looked at again: {error}", worktree.run);
         } else if !store::exists(&worktree.root) {

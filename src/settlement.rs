@@ -242,7 +242,11 @@ impl<'a> Settling<'a> {
     /// Deletes the files. What cannot be deleted (a folder without write permission) stays in the trash, where it is
     /// nobody's workspace: that is no reason to call a settled run unsettled.
     fn empty_trash(&self) {
-        let _ = store::remove_tree(&self.trashed);
+        if store::remove_tree(&self.trashed).is_err() {
+            // Folders that take no change: an agent may have made them so, as caches of modules do.
+            kept::open_folders(&self.trashed);
+            let _ = store::remove_tree(&self.trashed);
+        }
     }
 
     /// The same answer again, after a crash behind the point of no return, from the refs alone.
@@ -528,6 +532,49 @@ pub(crate) mod tests {
             }
             yard.is_sound();
         }
+    }
+
+    #[test]
+    fn nothing_that_an_agent_set_up_runs_but_in_the_launcher() {
+        let yard = Yard::new();
+        let made = yard.make("a").unwrap();
+        let (ran, spy) = (yard.repository.with_file_name("ran"), yard.repository.with_file_name("spy"));
+        let text = format!(
+            "#!/bin/sh\necho \"$0 in ${{LAUNCHED:-the open}}\" >> {}\n[ -t 0 ] || cat\n",
+            ran.display()
+        );
+        std::fs::write(&spy, text).unwrap();
+        let deed = format!(
+            "chmod +x {spy}
+             set_traps() {{
+                 for key in core.fsmonitor core.sshCommand core.pager core.editor core.alternateRefsCommand diff.external \
+                     filter.spy.clean filter.spy.smudge filter.spy.process diff.spy.textconv diff.spy.command gpg.program \
+                     merge.spy.driver credential.helper uploadpack.packObjectsHook; do git config $key {spy}; done
+                 git config commit.gpgSign true; git config extensions.partialClone origin
+                 git config remote.origin.url \"ext::{spy} %S\"; git config protocol.ext.allow always
+                 for hook in post-checkout post-index-change reference-transaction post-commit pre-auto-gc fsmonitor-watchman; do
+                     mkdir -p $(git rev-parse --git-path hooks); cp {spy} $(git rev-parse --git-path hooks)/$hook; done
+             }}
+             git init -q below; (cd below; echo x > x; git add x; git commit -qm x; set_traps; echo '* filter=spy' > .gitattributes)
+             git init -q linked; (cd linked; echo x > x; git add x; git commit -qm x); git add linked 2>/dev/null; (cd linked; set_traps)
+             echo '* filter=spy diff=spy merge=spy' > .gitattributes; echo changed > top; echo 2 > two; mkfifo fifo
+             ln -s /etc/passwd passwd; set_traps",
+            spy = spy.display()
+        );
+        yard.at(&made.root, &deed);
+        let _ = std::fs::remove_file(&ran);
+        let launcher = Launcher { prefix: ["/usr/bin/env", "LAUNCHED=launcher"].map(Into::into).to_vec() };
+        let delivered = settle(&made, wish(Cleanup::All), yard.run, &yard.state, &launcher).unwrap();
+        let told = std::fs::read_to_string(&ran).unwrap_or_default();
+        assert!(told.lines().all(|line| line.ends_with(" in launcher")), "{told}");
+        assert!(delivered.removed && delivered.dirty, "{delivered:?}");
+        let kept = delivered.kept_ref.unwrap();
+        assert_eq!(
+            (yard.bytes_of(&kept, b"two"), yard.bytes_of(&kept, b"top")),
+            (b"2\n".to_vec(), b"changed\n".to_vec())
+        );
+        assert_eq!(yard.bytes_of(&kept, b"passwd"), b"/etc/passwd", "a link is what it says");
+        assert_eq!(yard.bytes_of(&kept, b"below/x"), b"x\n");
     }
 
     #[test]

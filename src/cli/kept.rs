@@ -25,7 +25,8 @@ const SUFFIX_MIN: usize = 4;
 /// List what is kept of runs, show it, or bring it back
 ///
 /// What a run left and no branch holds is kept on a ref of its repository, refs/gitspool/kept/RUN: files, what was staged, modes,
-/// empty folders, repositories inside, stashes, and commits that were amended or reset away. No daemon is needed.
+/// empty folders, repositories inside, stashes, and commits that were amended or reset away. No daemon is needed. Looked at are the
+/// repositories in which runs have worked that are still there, and that of the current folder.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -76,7 +77,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
 
 /// The kept refs that there are for whoever calls.
 fn all(spool: &Spool) -> Result<Vec<KeptRef>, CliError> {
-    let (all, unread) = kept::all(spool)?;
+    // Of tasks that were removed nothing says any more in which repository they worked.
+    let here = std::env::current_dir().ok();
+    let (all, unread) = kept::all(spool, here.as_deref())?;
     for (repository, error) in unread {
         talk(&format!("gitspool: {} is left out: {error}", repository.display()));
     }

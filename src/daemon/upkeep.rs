@@ -53,13 +53,13 @@ pub(super) fn run(
             Job::Day { removes } => {
                 compress(spool, host, &goes_on);
                 if !removes {
-                    look_again(spool, &goes_on);
+                    look_again(spool, true, &goes_on);
                     continue;
                 }
                 (None, Asked::default())
             }
             Job::Worktrees => {
-                look_again(spool, &goes_on);
+                look_again(spool, false, &goes_on);
                 continue;
             }
             Job::Collect(origin, asked) => (Some(origin), asked),
@@ -81,9 +81,9 @@ fn compress(spool: &Spool, host: &Name, goes_on: &dyn Fn() -> bool) {
     }
 }
 
-/// Looks again at worktrees that were to go, and at the oldest when they take too much.
-fn look_again(spool: &Spool, goes_on: &dyn Fn() -> bool) {
-    if let Err(error) = gc::look_again(spool, goes_on) {
+/// Looks again at the oldest worktrees when they take too much; and, once a day, at those that could not go.
+fn look_again(spool: &Spool, also_blocked: bool, goes_on: &dyn Fn() -> bool) {
+    if let Err(error) = gc::look_again(spool, also_blocked, goes_on) {
         tracing::warn!("worktrees are not looked at again: {error}");
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn plan(
     live: &HashSet<TaskId>,
     now: Timestamp,
 ) -> Result<Vec<(KeptRef, u64)>, StoreError> {
-    let (mut all, unread) = kept::all(spool)?;
+    let (mut all, unread) = kept::all(spool, None)?;
     for (repository, error) in unread {
         tracing::warn!("what is kept in {} is left alone: {error}", repository.display());
     }

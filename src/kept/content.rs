@@ -96,6 +96,15 @@ fn below(root: &Path, path: &Path) -> Vec<u8> {
     path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes().to_vec()
 }
 
+/// Lets the folders in a folder that is to be deleted be changed by their owner.
+pub(crate) fn open_folders(root: &Path) {
+    // Each is opened before it is listed; where that fails, the folder stays.
+    let opens = |entry: &walkdir::DirEntry| {
+        !entry.file_type().is_dir() || store::set_mode(entry.path(), 0o700).is_ok()
+    };
+    WalkDir::new(root).into_iter().filter_entry(opens).for_each(drop);
+}
+
 impl Content {
     /// Takes out what lies at one of these paths, or below it.
     pub(crate) fn without(&mut self, paths: &HashSet<Vec<u8>>) {

@@ -96,13 +96,14 @@ pub(crate) struct KeptRef {
 /// Repositories that could not be read, and why.
 pub(crate) type Unread = Vec<(PathBuf, GitError)>;
 
-/// The kept refs of a spool's runs, the oldest run first.
+/// The kept refs of a spool's runs, the oldest run first: in the repositories that runs are known to have worked in, in that of
+/// the spool's directory, and in that to which `here` belongs.
 ///
 /// # Errors
 /// When a folder cannot be listed. A repository that is gone or cannot be read has none; it is named in the second part.
-pub(crate) fn all(spool: &Spool) -> Result<(Vec<KeptRef>, Unread), StoreError> {
+pub(crate) fn all(spool: &Spool, here: Option<&Path>) -> Result<(Vec<KeptRef>, Unread), StoreError> {
     let (mut found, mut unread) = (Vec::new(), Unread::new());
-    for repository in repositories(spool)? {
+    for repository in repositories(spool, here)? {
         match in_repository(&repository) {
             Ok(refs) => found.extend(refs),
             Err(error) => unread.push((repository, error)),
@@ -125,7 +126,7 @@ pub(crate) fn all(spool: &Spool) -> Result<(Vec<KeptRef>, Unread), StoreError> {
 }
 
 /// The repositories in which the runs of a spool have worked, and the one of its own directory.
-fn repositories(spool: &Spool) -> Result<BTreeSet<PathBuf>, StoreError> {
+fn repositories(spool: &Spool, here: Option<&Path>) -> Result<BTreeSet<PathBuf>, StoreError> {
     let layout = &spool.layout;
     let mut found = BTreeSet::new();
     for day in store::names(&layout.runs())?.iter().filter(|day| time::is_date(day)) {
@@ -133,10 +134,10 @@ fn repositories(spool: &Spool) -> Result<BTreeSet<PathBuf>, StoreError> {
             found.extend(run.parse().ok().and_then(|run| repository_of(layout, run)));
         }
     }
-    if let Some(directory) = &spool.settings.directory
-        && let Ok(Some((repository, _))) = git::find(directory)
-    {
-        found.extend(repository.common_dir().canonicalize().ok());
+    for directory in spool.settings.directory.as_deref().into_iter().chain(here) {
+        if let Ok(Some((repository, _))) = git::find(directory) {
+            found.extend(repository.common_dir().canonicalize().ok());
+        }
     }
     found.retain(|repository| store::exists(repository));
     Ok(found)

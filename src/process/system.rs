@@ -7,10 +7,12 @@ use std::io::{self, PipeWriter, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::clock;
 use crate::environment;
 use crate::id::RunId;
 use crate::outcome::Evidence;
@@ -58,15 +60,19 @@ pub(crate) fn start_notifier(
     Ok((child.id(), stdin))
 }
 
-/// Starts our own program with these arguments, and waits for its end as long as `goes_on`; then it is ended.
+/// Starts our own program with these arguments for a run, and waits for its end, half an hour at most and as long as `goes_on`;
+/// then it is ended, with all that it has started.
 ///
 /// # Errors
 /// When it cannot be started, does not succeed, or is ended.
-pub(crate) fn carry_out(arguments: &[OsString], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+pub(crate) fn carry_out(arguments: &[OsString], run: RunId, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    const AT_MOST: Duration = Duration::from_secs(30 * 60);
     /// How long it may take until it is seen that nothing goes on.
     const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
     let mut command = Command::new(own_program());
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env(environment::RUN, run.to_string());
+    let until = clock::monotonic() + AT_MOST;
     let mut child = command.spawn()?;
     let mut stdout = child.stdout.take().expect("because stdout is piped");
     let mut answer = [0; 4096];
@@ -74,8 +80,9 @@ pub(crate) fn carry_out(arguments: &[OsString], goes_on: &dyn Fn() -> bool) -> i
     loop {
         let mut sources = [PollFd::new(&stdout, PollFlags::IN)];
         let ready = rustix::event::poll(&mut sources, Some(&LOOK_EVERY));
-        if !goes_on() {
+        if !goes_on() || clock::monotonic() > until {
             child.kill()?;
+            kill_marked(run);
             break;
         }
         if ready.is_ok_and(|ready| ready > 0) && stdout.read(&mut answer)? == 0 {

@@ -167,6 +167,10 @@ impl Supervisor {
             self.warn(&text);
             self.error = Some(text);
         }
+        if !delivered.blockers.is_empty() {
+            let what: Vec<&str> = delivered.blockers.iter().map(|blocker| blocker.what.as_str()).collect();
+            self.warn(&said(&format!("its workspace was to be removed, and stays: {}", what.join("; "))));
+        }
         self.delivered = Some(delivered);
         self.pending.push_back(Event::Settled);
     }

@@ -128,6 +128,41 @@ fn every_kind_of_mess_is_kept_and_comes_back_bit_by_bit() {
     check(&mut sandbox);
 }
 
+/// Work in a submodule that nobody has pushed, and a conflict without a merge.
+const DEEP_MESS: &str = r#"
+set -e
+git init -q LIB; (cd LIB; echo lib > lib; git add lib; git commit -qm lib)
+git -c protocol.file.allow=always submodule --quiet add LIB sub; git commit -qm sub
+cd sub; echo unpushed > lib; git commit -qam unpushed; echo dirty > lib; git stash -q; echo untracked > new; cd ..
+echo ours > file.txt; git stash -q; echo theirs > file.txt; git commit -qam theirs; git stash pop -q || true
+"#;
+
+#[test]
+fn a_submodule_with_commits_of_its_own_and_a_conflict_come_back() {
+    let mut sandbox = Sandbox::of_repository();
+    let lib = sandbox.outside("lib").display().to_string();
+    let (task, top) = left(&mut sandbox, &DEEP_MESS.replace("LIB", &lib), &json!({"cleanup": "all"}));
+    let (before, said) = (pictured(&top), told(&sandbox, &top));
+    assert!(said[0].contains(" 2\tfile.txt") && said[0].contains("160000"), "{}", said[0]);
+    let inside = |top: &Path| {
+        ["log --format=%H", "stash list --format=%H", "status --porcelain", "rev-parse HEAD"]
+            .map(|words| sandbox.git(&top.join("sub"), &words.split(' ').collect::<Vec<_>>()))
+    };
+    let sub = inside(&top);
+    sandbox.open_gate("gate");
+    assert_eq!(sandbox.outcome(&task), "succeeded", "{}", sandbox.output(&task));
+    assert!(!top.exists(), "{}", sandbox.run_record(&task)["delivered"]);
+    let new = sandbox.outside("restored");
+    restore(&sandbox, &[&task, "--worktree", new.to_str().unwrap()]);
+    // The submodule's own `.git` leads to where its repository lies now.
+    let but_git = |all: Vec<(PathBuf, u32, Vec<u8>)>| {
+        all.into_iter().filter(|(path, ..)| path != Path::new("sub/.git")).collect::<Vec<_>>()
+    };
+    assert_eq!(but_git(before), but_git(pictured(&new)));
+    assert_eq!((told(&sandbox, &new), inside(&new)), (said, sub));
+    check(&mut sandbox);
+}
+
 #[test]
 fn what_is_ignored_is_kept_by_choice() {
     let mut sandbox = Sandbox::of_repository();
