@@ -246,10 +246,11 @@ fn work(spool: Spool, host: Name, drain: bool) -> Result<(), DaemonError> {
     drop((daemon, input));
     ending.store(true, Ordering::Relaxed);
     // It stops behind what it has in hand, and panics for nothing that is not told.
-    let _ = upkeep.join();
+    let upkept = upkeep.join().unwrap_or(Ok(()));
     checkpoint
         .join()
         .map_err(|_| DaemonError::Stopped("the last checkpoint was not written".to_owned()))??;
+    upkept?;
     Ok(store::remove(&layout.daemon_record())?)
 }
 

@@ -4,7 +4,7 @@
 //! the queues do not keep any more is removed. And whenever a command `gc` asks for it; that is answered when it is done, so
 //! that the next daemon does it again if this one ends before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::history;
 use crate::id::Name;
 use crate::input::{Collected, Input};
 use crate::refusal::{Kind, Refusal};
-use crate::retention::{Asked, Tally};
+use crate::retention::Asked;
 use crate::scope::Scope;
 use crate::spool::Spool;
 use crate::store::{self, StoreError};
@@ -40,62 +40,81 @@ pub(super) enum Job {
 }
 
 /// Does what it is given, until the daemon ends.
+///
+/// # Errors
+/// When something could not be synced; nothing more is done then.
 pub(super) fn run(
     spool: &Spool,
     host: &Name,
     jobs: &Receiver<Job>,
     inputs: &Sender<Input>,
     ending: &AtomicBool,
-) {
+) -> Result<(), StoreError> {
     let goes_on = || !ending.load(Ordering::Relaxed);
     for job in jobs.iter().take_while(|_| goes_on()) {
-        let (origin, asked) = match job {
-            Job::Day { removes } => {
-                compress(spool, host, &goes_on);
-                if !removes {
-                    look_again(spool, true, &goes_on);
-                    continue;
-                }
-                (None, Asked::default())
-            }
-            Job::Worktrees => {
-                look_again(spool, false, &goes_on);
-                continue;
-            }
-            Job::Collect(origin, asked) => (Some(origin), asked),
+        let done = match job {
+            Job::Day { removes } => compress(spool, host, &goes_on).and_then(|()| match removes {
+                true => collect(spool, None, &Asked::default(), &goes_on),
+                false => look_again(spool, true, &goes_on),
+            }),
+            Job::Worktrees => look_again(spool, false, &goes_on),
+            Job::Collect(origin, asked) => collect(spool, Some(origin), &asked, &goes_on),
         };
-        let result = collect(spool, &asked, &goes_on).map_err(|error| error.failure());
-        let collected = Input::Collected(Collected { origin, result });
+        if let Err(error) = &done {
+            // Nobody listens any more when the daemon ends.
+            let _ = inputs.send(Input::SyncFailed(error.to_string()));
+        }
+        let collected = done?;
         // What was cut short is begun anew by the next daemon.
-        if !goes_on() || inputs.send(collected).is_err() {
-            return;
+        if !goes_on() || collected.is_some_and(|collected| inputs.send(Input::Collected(collected)).is_err())
+        {
+            break;
         }
     }
+    Ok(())
 }
 
-fn compress(spool: &Spool, host: &Name, goes_on: &dyn Fn() -> bool) {
+fn compress(spool: &Spool, host: &Name, goes_on: &dyn Fn() -> bool) -> Result<(), StoreError> {
     let day = clock::now().before(PLAIN_FOR).date().to_string();
-    if let Err(error) = history::compress_older(&spool.layout, host, &day, goes_on) {
-        // Nothing is lost; the next day tries again.
-        tracing::warn!("a segment of the log is not compressed: {error}");
-    }
+    let compressed = history::compress_older(&spool.layout, host, &day, goes_on);
+    unless_unsynced(compressed.map(drop), "a segment of the log is not compressed")
 }
 
 /// Looks again at the oldest worktrees when they take too much; and, once a day, at those that could not go.
-fn look_again(spool: &Spool, also_blocked: bool, goes_on: &dyn Fn() -> bool) {
-    if let Err(error) = gc::look_again(spool, also_blocked, goes_on) {
-        tracing::warn!("worktrees are not looked at again: {error}");
+fn look_again(
+    spool: &Spool,
+    also_blocked: bool,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Collected>, StoreError> {
+    let looked = gc::look_again(spool, also_blocked, goes_on);
+    unless_unsynced(looked, "worktrees are not looked at again").map(|()| None)
+}
+
+/// Nothing is lost by another error; the next day tries again.
+fn unless_unsynced(done: Result<(), StoreError>, what: &str) -> Result<(), StoreError> {
+    match done {
+        Err(error) if !error.is_failed_sync() => {
+            tracing::warn!("{what}: {error}");
+            Ok(())
+        }
+        done => done,
     }
 }
 
+/// Removes what is to go; what could not be, and why, is told whoever has asked, but for a failed sync.
 fn collect(
     spool: &Spool,
+    origin: Option<Origin>,
     asked: &Asked,
     goes_on: &dyn Fn() -> bool,
-) -> Result<(Tally, Vec<PathBuf>), StoreError> {
-    gc::empty_trash(&spool.layout)?;
-    let plan = gc::plan(spool, asked, clock::now())?;
-    gc::remove(spool, plan, goes_on)
+) -> Result<Option<Collected>, StoreError> {
+    let removed = gc::empty_trash(&spool.layout)
+        .and_then(|()| gc::plan(spool, asked, clock::now()))
+        .and_then(|plan| gc::remove(spool, plan, goes_on));
+    match removed {
+        Err(error) if error.is_failed_sync() => Err(error),
+        removed => Ok(Some(Collected { origin, result: removed.map_err(|error| error.failure()) })),
+    }
 }
 
 impl Daemon {
