@@ -332,3 +332,83 @@ fn text_of(value: &Value) -> String {
     // No variable can have it, whoever wrote it into a log.
     value.as_str().map_or_else(|| value.to_string(), |text| text.replace('\0', "\u{fffd}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{By, Event};
+    use crate::id::Rank;
+    use crate::jsonl::{self, LINE_BYTES_MAX, Line};
+    use crate::spec::Spec;
+    use crate::task::State;
+
+    /// The final notice of a task of which all is as long as it can be, and takes as much room in JSON as it can.
+    fn longest() -> Notice {
+        let task = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let name: Name = "n".repeat(128).parse().unwrap();
+        let control = "\u{1}";
+        let notify = Notify { argv: vec!["tell".into(), control.repeat(1360)], ..Notify::default() };
+        notify.check().expect("because it fits");
+        let longer = Notify { argv: vec!["tell".into(), control.repeat(1370)], ..Notify::default() };
+        assert_eq!(longer.check().unwrap_err().kind, Kind::TooLarge);
+        let spec = Spec {
+            run: Some(vec!["true".into()]),
+            queue: name.clone(),
+            name: Some(name.clone()),
+            tenant: Some(name.clone()),
+            project: Some(name),
+            item: Some("\"".repeat(1024)),
+            directory: Some(format!("/{}", control.repeat(4095))),
+            notify: Some(notify),
+            ..Spec::default()
+        };
+        spec.check().expect("because all of that may be");
+        let text = control.repeat(100_000);
+        let moved = Event::Moved {
+            task,
+            state: State::Ended {
+                outcome: Outcome::Failed,
+                attempts: 9,
+                rank: Rank::default(),
+                because: None,
+            },
+            by: By::Run,
+            command: None,
+            reason: Some(text.clone()),
+            evidence: Some(Evidence { exit_code: Some(i32::MIN), signal: Some(9), message: Some(text) }),
+            spec: None,
+        };
+        let mut ledger = Ledger::default();
+        ledger.see(&moved, Timestamp::from_micros(1), Some(&Arc::new(spec)));
+        ledger.notice_of(task, None, NoticeId::new(task)).unwrap()
+    }
+
+    #[test]
+    fn however_much_there_is_to_tell_a_line_takes_it() {
+        let event = Event::Notice(Box::new(longest()));
+        let line = Line { seq: 1, at: Timestamp::from_micros(1), event };
+        let mut bytes = Vec::new();
+        jsonl::write(&mut bytes, &line);
+        assert!(bytes.len() < LINE_BYTES_MAX * 3 / 4, "{} bytes", bytes.len());
+        assert_eq!(jsonl::parse::<Event>(&bytes).lines, [line]);
+    }
+
+    #[test]
+    fn the_variables_say_what_the_object_says_and_can_be_set() {
+        let mut notice = longest();
+        notice.name = None;
+        notice.reason = Some("a\0b".to_owned());
+        notice.ended = [(Outcome::Succeeded, 2), (Outcome::TimedOut, 1)].into();
+        let object = notice.object(Timestamp::from_micros(1), Path::new("/spool"), 3);
+        let variables: BTreeMap<String, String> = Notice::variables(&object).into_iter().collect();
+        let of = |key: &str| variables.get(&format!("GITSPOOL_NOTICE_{key}")).map(String::as_str);
+        assert_eq!((of("TRIES"), of("STATUS"), of("NAME")), (Some("3"), Some("failed"), None));
+        assert_eq!((of("REASON"), of("ENDED")), (Some("a\u{fffd}b"), Some("succeeded=2 timed_out=1")));
+        assert_eq!((of("EXIT_CODE"), of("IS_FINAL")), (Some("-2147483648"), Some("true")));
+        assert_eq!((of("ARGV"), of("DIRECTORY"), object.get("argv")), (None, None, None));
+        assert!(variables.iter().all(|(name, value)| !name.contains('=') && !value.contains('\0')));
+        assert_eq!(variables.len(), object.as_object().unwrap().len() + 2, "the evidence is three");
+    }
+}

@@ -13,6 +13,7 @@ use crate::event::{By, Event, Origin, SpecText};
 use crate::fuzzing;
 use crate::id::{Name, Rank, RunId, TaskId};
 use crate::jsonl::{self, Line};
+use crate::notice::{Ended, Ledger, Notice, NoticeId, Notify};
 use crate::outcome::{Evidence, Outcome};
 use crate::record::{self, Level};
 use crate::redact;
@@ -172,7 +173,32 @@ fn event() -> impl Strategy<Value = Event> {
         version: "0".to_owned(),
         repaired,
     });
-    prop_oneof![submitted, moved, edited, put_away, refused, started]
+    prop_oneof![submitted, moved, edited, put_away, refused, started, notice()]
+}
+
+/// What a task's end is told with, and what comes of that.
+fn notice() -> impl Strategy<Value = Event> {
+    let ended = (task(), spec(), outcome(), option::of(text()), option::of(evidence()), vec(said(), 0..4));
+    let of_task = ended.prop_map(|(task, spec, outcome, reason, evidence, argv)| {
+        let notify = Notify { argv, ..Notify::default() };
+        let spec = Arc::new(Spec { notify: Some(notify), ..spec });
+        let state = State::Ended { outcome, attempts: 1, rank: Rank::default(), because: None };
+        let moved = Event::Moved { task, state, by: By::Run, command: None, reason, evidence, spec: None };
+        let mut ledger = Ledger::default();
+        ledger.see(&moved, Timestamp::from_micros(1), Some(&spec));
+        let notice = ledger.notice_of(task, None, NoticeId::new(task)).expect("because it has ended");
+        Event::Notice(Box::new(notice))
+    });
+    let of_queue = (task(), name(), btree_map(outcome(), any::<u64>(), 0..4), vec(said(), 1..4)).prop_map(
+        |(id, queue, ended, argv): (_, _, Ended, _)| {
+            Event::Notice(Box::new(Notice::of_empty(NoticeId::new(id), &queue, ended, argv)))
+        },
+    );
+    let failed =
+        (task(), any::<u32>(), text(), option::of(text())).prop_map(|(id, tries, message, output)| {
+            Event::NotDelivered { notice: NoticeId::new(id), tries, message, output }
+        });
+    prop_oneof![of_task, of_queue, failed]
 }
 
 /// Events of a run's log.

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use crate::clock;
 use crate::event::Event;
 use crate::input::Undelivered;
+use crate::jsonl;
 use crate::notice::{Ledger, Notice, NoticeId, Turns};
 use crate::notifier::Order;
 use crate::store;
@@ -14,6 +15,9 @@ use crate::time::{Moment, Timestamp};
 use super::batch::Decision;
 use super::who::FailedNotice;
 use super::{Daemon, START_AGAIN, threads};
+
+/// How much is kept of why a notice was not delivered, and of what its notifier printed.
+const TEXT_BYTES_MAX: usize = 2 * 1024;
 
 /// What is owed, and what is being delivered.
 pub(super) struct Notices {
@@ -26,12 +30,11 @@ pub(super) struct Notices {
 impl Notices {
     /// What the log tells is open is delivered again.
     pub(super) fn new(ledger: Ledger) -> Notices {
-        let (mut turns, mut inherited) = (Turns::default(), HashSet::new());
-        for open in ledger.open() {
-            turns.add(open.notice.id, open.notice.subject(), clock::monotonic());
-            inherited.insert(open.notice.id);
-        }
-        Notices { ledger, turns, inherited }
+        let inherited: Vec<Notice> = ledger.open().map(|open| open.notice.clone()).collect();
+        let (turns, ids) = (Turns::default(), inherited.iter().map(|notice| notice.id).collect());
+        let mut notices = Notices { ledger, turns, inherited: ids };
+        inherited.iter().for_each(|notice| notices.is_open(notice));
+        notices
     }
 
     /// Whether nothing is to be delivered, now or soon.
@@ -45,8 +48,8 @@ impl Notices {
     }
 
     fn is_open(&mut self, notice: &Notice) {
-        if !notice.argv.is_empty() {
-            self.turns.add(notice.id, notice.subject(), clock::monotonic());
+        if let Some(program) = notice.argv.first() {
+            self.turns.add(notice.id, notice.subject(), program, clock::monotonic());
         }
     }
 }
@@ -133,6 +136,9 @@ impl Daemon {
             Some(Undelivered { message, output }) => {
                 tracing::warn!("notice {notice} was not delivered: {message}");
                 let Some(tries) = self.notices.turns.failed(notice, now) else { return };
+                // Who runs as we do could have said it in the place of our process.
+                let message = jsonl::clip(&message, TEXT_BYTES_MAX);
+                let output = output.map(|output| jsonl::clip(&output, TEXT_BYTES_MAX));
                 let failed = FailedNotice::new(&open.notice, clock::now(), &message, output.as_deref());
                 self.record.tell_failed(&self.layout, failed);
                 Event::NotDelivered { notice, tries, message, output }

@@ -9,7 +9,9 @@ use super::{NoticeId, Subject};
 use crate::time::Moment;
 
 /// How many notifiers run at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+/// How many of them may be of one program: where that hangs, the others go on.
+const AT_ONCE_OF_ONE: usize = 2;
 /// How often a notice is tried to be delivered.
 pub(crate) const TRIES_MAX: u32 = 5;
 /// The wait before the second try; twice as long before each further one.
@@ -20,76 +22,112 @@ const BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) struct Turns {
     /// Of each subject the first is tried, and the others wait for it.
     lines: BTreeMap<Subject, BTreeSet<NoticeId>>,
-    of: BTreeMap<NoticeId, Subject>,
-    /// The first of each, but for those that are being delivered, and when.
+    known: BTreeMap<NoticeId, Known>,
+    /// By their notifiers' programs.
+    programs: BTreeMap<String, Program>,
+    /// How many are being delivered.
+    delivering: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    subject: Subject,
+    program: String,
+    /// How often it was tried.
+    tries: u32,
+}
+
+#[derive(Debug, Default)]
+struct Program {
+    /// The first notice of each line, but for those that are being delivered, and when.
     next: BTreeSet<(Moment, NoticeId)>,
-    /// How often each was tried that was.
-    tries: BTreeMap<NoticeId, u32>,
     delivering: BTreeSet<NoticeId>,
+}
+
+impl Program {
+    fn next_at(&self) -> Option<Moment> {
+        self.next.first().map(|(at, _)| *at).filter(|_| self.delivering.len() < AT_ONCE_OF_ONE)
+    }
 }
 
 impl Turns {
     /// Takes a notice into its line.
-    pub(crate) fn add(&mut self, id: NoticeId, subject: Subject, now: Moment) {
+    pub(crate) fn add(&mut self, id: NoticeId, subject: Subject, program: &str, now: Moment) {
         let line = self.lines.entry(subject.clone()).or_default();
         let is_first = line.is_empty();
         line.insert(id);
-        self.of.insert(id, subject);
+        self.known.insert(id, Known { subject, program: program.to_owned(), tries: 0 });
         if is_first {
-            self.next.insert((now, id));
+            self.wait(id, now);
+        }
+    }
+
+    fn wait(&mut self, id: NoticeId, at: Moment) {
+        if let Some(known) = self.known.get(&id) {
+            self.programs.entry(known.program.clone()).or_default().next.insert((at, id));
         }
     }
 
     /// The notice whose turn it is, and for the how many-th time; nothing while enough are being delivered.
     pub(crate) fn take(&mut self, now: Moment) -> Option<(NoticeId, u32)> {
-        let next = self.next.first().copied().filter(|(at, _)| *at <= now)?;
-        if self.delivering.len() >= AT_ONCE {
+        if self.next_at()? > now {
             return None;
         }
-        self.next.remove(&next);
-        self.delivering.insert(next.1);
-        let tries = self.tries.entry(next.1).or_default();
-        *tries += 1;
-        Some((next.1, *tries))
+        let program = self.programs.values_mut().filter(|program| program.next_at().is_some());
+        let program = program.min_by_key(|program| program.next.first().copied())?;
+        let (_, id) = program.next.pop_first()?;
+        program.delivering.insert(id);
+        self.delivering += 1;
+        let known = self.known.get_mut(&id)?;
+        known.tries += 1;
+        Some((id, known.tries))
     }
 
     /// When there is one to take, if nothing else happens.
     pub(crate) fn next_at(&self) -> Option<Moment> {
-        self.next.first().map(|(at, _)| *at).filter(|_| self.delivering.len() < AT_ONCE)
+        self.programs.values().filter_map(Program::next_at).min().filter(|_| self.delivering < AT_ONCE)
+    }
+
+    /// It is not being delivered any more.
+    fn rests(&mut self, id: NoticeId) {
+        let Some(known) = self.known.get(&id) else { return };
+        let Some(program) = self.programs.get_mut(&known.program) else { return };
+        self.delivering -= usize::from(program.delivering.remove(&id));
+        if program.next.is_empty() && program.delivering.is_empty() {
+            self.programs.remove(&known.program);
+        }
     }
 
     /// It could not even be tried: that is no try.
     pub(crate) fn put_back(&mut self, id: NoticeId, again: Moment) {
-        self.delivering.remove(&id);
-        self.tries.entry(id).and_modify(|tries| *tries -= 1);
-        self.next.insert((again, id));
+        self.rests(id);
+        self.known.entry(id).and_modify(|known| known.tries -= 1);
+        self.wait(id, again);
     }
 
     /// It was tried and not delivered. Tells how often that was, when it was the last time.
     pub(crate) fn failed(&mut self, id: NoticeId, now: Moment) -> Option<u32> {
-        self.delivering.remove(&id);
-        let tries = self.tries.get(&id).copied().unwrap_or(TRIES_MAX);
+        let tries = self.known.get(&id).map_or(TRIES_MAX, |known| known.tries);
         if tries >= TRIES_MAX {
             self.done(id, now);
             return Some(tries);
         }
-        self.next.insert((now + BACKOFF * (1 << (tries - 1)), id));
+        self.rests(id);
+        self.wait(id, now + BACKOFF * (1 << tries.saturating_sub(1)));
         None
     }
 
     /// It was delivered, or given up: the next one of its line may go. Tells how often it was tried.
     pub(crate) fn done(&mut self, id: NoticeId, now: Moment) -> u32 {
-        self.delivering.remove(&id);
-        if let Some(subject) = self.of.remove(&id)
-            && let Some(line) = self.lines.get_mut(&subject)
-        {
-            line.remove(&id);
-            match line.first() {
-                Some(next) => drop(self.next.insert((now, *next))),
-                None => drop(self.lines.remove(&subject)),
-            }
+        self.rests(id);
+        let Some(Known { subject, tries, .. }) = self.known.remove(&id) else { return 0 };
+        let Some(line) = self.lines.get_mut(&subject) else { return tries };
+        line.remove(&id);
+        match line.first().copied() {
+            Some(next) => self.wait(next, now),
+            None => drop(self.lines.remove(&subject)),
         }
-        self.tries.remove(&id).unwrap_or_default()
+        tries
     }
 }
 
@@ -110,38 +148,45 @@ mod tests {
         Moment::from_origin(Duration::from_secs(seconds))
     }
 
+    /// The notices whose turn it is, with their numbers.
+    fn taken(turns: &mut Turns, now: Moment) -> Vec<NoticeId> {
+        std::iter::from_fn(|| turns.take(now).map(|(id, _)| id)).collect()
+    }
+
     #[test]
     fn few_are_delivered_at_once_and_those_of_one_task_one_after_the_other() {
         let mut turns = Turns::default();
         for n in 1..=3 {
-            turns.add(id(n), Subject::Task(task(100)), at(0));
+            turns.add(id(n), Subject::Task(task(100)), "a", at(0));
         }
-        for n in 4..=9 {
-            turns.add(id(n), Subject::Task(task(n)), at(0));
+        for n in 4..=6 {
+            turns.add(id(n), Subject::Task(task(n)), "a", at(0));
         }
-        let taken: Vec<NoticeId> = std::iter::from_fn(|| turns.take(at(0)).map(|(id, _)| id)).collect();
-        assert_eq!(taken, [id(1), id(4), id(5), id(6)]);
+        turns.add(id(7), Subject::Task(task(7)), "b", at(0));
+        assert_eq!(taken(&mut turns, at(0)), [id(1), id(4), id(7)], "two of one program");
         assert_eq!((turns.next_at(), turns.done(id(1), at(1))), (None, 1));
-        assert_eq!(turns.take(at(1)), Some((id(7), 1)), "who came first of another task");
+        assert_eq!(taken(&mut turns, at(1)), [id(5)], "who came first of another task");
         turns.done(id(4), at(1));
-        turns.done(id(5), at(1));
-        let rest: Vec<NoticeId> = std::iter::from_fn(|| turns.take(at(1)).map(|(id, _)| id)).collect();
-        assert_eq!(rest, [id(8), id(9)], "four are being delivered");
-        for n in [6, 7, 8, 9] {
+        assert_eq!(taken(&mut turns, at(1)), [id(6)]);
+        for n in [5, 6, 7] {
             turns.done(id(n), at(2));
         }
-        assert_eq!((turns.take(at(2)), turns.take(at(2))), (Some((id(2), 1)), None));
+        assert_eq!(taken(&mut turns, at(2)), [id(2)], "one after the other");
         turns.done(id(2), at(2));
-        assert_eq!(turns.take(at(2)), Some((id(3), 1)));
+        assert_eq!(taken(&mut turns, at(2)), [id(3)]);
         turns.done(id(3), at(2));
-        assert!(turns.lines.is_empty() && turns.of.is_empty() && turns.tries.is_empty());
+        assert!(turns.lines.is_empty() && turns.known.is_empty() && turns.programs.is_empty());
+        for n in 10..30 {
+            turns.add(id(n), Subject::Task(task(n)), &n.to_string(), at(3));
+        }
+        assert_eq!((taken(&mut turns, at(3)).len(), turns.next_at()), (AT_ONCE, None));
     }
 
     #[test]
     fn what_fails_is_tried_again_later_and_later_and_then_given_up() {
         let mut turns = Turns::default();
-        turns.add(id(1), Subject::Task(task(1)), at(0));
-        turns.add(id(2), Subject::Task(task(1)), at(0));
+        turns.add(id(1), Subject::Task(task(1)), "a", at(0));
+        turns.add(id(2), Subject::Task(task(1)), "a", at(0));
         let mut now = at(0);
         for (tries, wait) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
             assert_eq!(turns.take(now), Some((id(1), tries)));

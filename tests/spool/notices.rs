@@ -484,6 +484,29 @@ fn lines_with(sandbox: &Sandbox, kind: &str) -> usize {
 }
 
 #[test]
+fn a_notifier_that_hangs_keeps_no_other_waiting_and_is_gone_when_the_daemon_is() {
+    let mut sandbox = Sandbox::new();
+    let good = teller(&sandbox);
+    let hangs =
+        notifier(&sandbox, "hangs", "echo $$ >> $OUT/hung; trap '' TERM; setsid sleep 4002 & sleep 4003");
+    sandbox.start();
+    let hanging: Vec<String> =
+        (0..12).map(|n| sandbox.submit(&format!("hangs{n}"), &job("true", "final", &[&hangs]))).collect();
+    hanging.iter().for_each(|task| drop(sandbox.outcome(task)));
+    sandbox.wait_until("two that hang", || sandbox.told("hung").lines().count() == 2);
+    let (task, _) = sandbox.carry_out("good", &job("true", "final", &[&good]));
+    assert_eq!(lines_of_end(&sandbox, &final_of(&sandbox, &task)), ["notice.delivered"]);
+    assert_eq!(sandbox.told("hung").lines().count(), 2, "two of one program at once");
+    sandbox.stop();
+    sandbox.wait_until("the end of all processes", || sandbox.processes().is_empty());
+    // From the checkpoint alone: what is open is open still.
+    notifier(&sandbox, "hangs", "exit 0");
+    sandbox.drain();
+    assert_eq!((lines_with(&sandbox, "notice"), lines_with(&sandbox, "notice.delivered")), (13, 13));
+    check(&mut sandbox);
+}
+
+#[test]
 fn a_run_that_nobody_saw_end_is_a_milestone_and_not_an_end() {
     let mut sandbox = Sandbox::new();
     let tell = teller(&sandbox);
