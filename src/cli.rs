@@ -48,6 +48,7 @@ mod host;
 mod interrupt;
 mod launches;
 mod needs;
+mod notices;
 mod output;
 mod page;
 mod pending;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::find::{self, Found, Place};
 use super::needs::Need;
 use super::run::because;
-use super::{Answer, CliError, Context, launches, needs, print, print_json, runs, shown};
+use super::{Answer, CliError, Context, launches, needs, notices, print, print_json, runs, shown};
 use crate::clock;
 use crate::id::RunId;
 use crate::layout::Layout;
@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
-    let layout = context.open()?.layout;
+    let spool = context.open()?;
+    let layout = spool.layout.clone();
     let target = find::target(&layout, &arguments.task)?;
     let found = target.found;
     let wanted = |run: &RunId| target.attempt.is_none_or(|attempt| attempt == run.attempt);
@@ -42,10 +43,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
     let spec = find::spec(&found)?;
     let word = runs::state_word(&found, runs::last(&layout, found.task)?.as_ref());
     let needs = spec.as_ref().map_or(Ok(vec![]), |spec| needs::of(&layout, spec))?;
+    let is_told = spec.as_ref().is_some_and(|spec| spec.notify.is_some());
+    let mut open = if is_told { notices::open(&spool)? } else { Vec::new() };
+    open.retain(|notice| notice.task == Some(found.task));
     if context.json {
         let mut value = value(&found, spec.as_ref(), word, &records);
         if !needs.is_empty() {
             value["waits_for"] = json!(needs);
+        }
+        if !open.is_empty() {
+            value["open_notices"] = open.iter().map(|notice| notice.id.to_string()).collect();
         }
         if let (Some((run, launches)), Value::Array(runs)) = (&not_begun, &mut value["runs"]) {
             runs.push(json!({"run": run, "status": "not begun", "launches": launches}));
@@ -53,6 +60,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
         print_json(&value)?;
     } else {
         print(&text(&layout, &found, spec.as_ref(), word, &needs, &records, clock::now()))?;
+        for notice in &open {
+            print(&format!("\nnotice        {}\n  status      not delivered yet\n", notice.id))?;
+        }
         if let Some((run, launches)) = &not_begun {
             let launches: String = launches
                 .iter()

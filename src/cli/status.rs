@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::find::{self, Found, Place};
 use super::host::Host;
-use super::{Answer, CliError, Context, print, print_json, shown};
+use super::{Answer, CliError, Context, notices, print, print_json, shown};
 use crate::clock;
 use crate::command;
 use crate::daemon::{self, DaemonRecord, FailedNotice, RefusedEdit, Short};
@@ -16,6 +16,7 @@ use crate::layout::{self, Layout};
 use crate::lock;
 use crate::queue;
 use crate::reclaim::{self, Worktree};
+use crate::redact;
 use crate::shortage::Room;
 use crate::spool::Spool;
 use crate::store::{self, StoreError};
@@ -37,6 +38,8 @@ struct Status {
     strays: Vec<String>,
     host: Host,
     worktrees: Vec<Worktree>,
+    /// How many notices are not delivered yet.
+    open_notices: usize,
 }
 
 pub(super) struct QueueStatus {
@@ -83,6 +86,7 @@ impl Status {
             runs: lock::is_held(layout.root())?,
             record: daemon::daemon_record(layout),
             host: Host::look(spool, &live)?,
+            open_notices: notices::open(spool)?.len(),
             queues,
             inbox: waiting + store::names(&layout.claimed())?.len(),
             // Beside each refused file lies the reason.
@@ -136,6 +140,8 @@ impl Status {
 
     fn value(&self) -> Value {
         let queues: Vec<Value> = self.queues.iter().map(QueueStatus::value).collect();
+        let mut failed_notices = json!(self.failed_notices());
+        redact::value(&mut failed_notices);
         json!({
             "daemon": {"running": self.runs, "record": self.record, "short": self.short()},
             "free_bytes": self.room.map(|room| room.bytes),
@@ -144,7 +150,8 @@ impl Status {
             "inbox": self.inbox,
             "refused_today": self.refused_today,
             "refused_edits": self.refused_edits(),
-            "failed_notices": self.failed_notices(),
+            "failed_notices": failed_notices,
+            "open_notices": self.open_notices,
             "strays": self.strays,
             "host": self.host.value(),
             "worktrees": {
@@ -208,6 +215,10 @@ impl Status {
             out.push_str(&format!(
                 "edit     of {task} refused: {what}\n         what was written lies in {file}\n"
             ));
+        }
+        if self.open_notices > 0 {
+            let when = if self.runs { "yet" } else { "yet; the next daemon does it" };
+            out.push_str(&format!("notices  {} not delivered {when}\n", self.open_notices));
         }
         for failed in self.failed_notices() {
             out.push_str(&format!("notice   {}\n", escape::line(&failed.words())));

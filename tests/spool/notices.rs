@@ -260,18 +260,28 @@ fn a_notice_that_was_not_delivered_when_the_daemon_was_killed_is_delivered_again
     // Nothing is left of the first.
     let tellers = || sandbox.processes().iter().filter(|process| process.arguments.contains(&tell)).count();
     sandbox.wait_until("the end of the first notifier", || tellers() == 1);
+    let (_, status) = sandbox.json(&["status"]);
+    let (_, shown) = sandbox.json(&["show", &task]);
+    assert_eq!(
+        (&status[0]["open_notices"], shown[0]["open_notices"].as_array().unwrap().len()),
+        (&json!(1), 1)
+    );
     // The same after an end in order, and from the checkpoint that it leaves.
     sandbox.stop();
     assert_eq!(
         read_json(&sandbox.spool(".local/checkpoint.json")).unwrap()["notices"]["open"][0]["task"],
         json!(task)
     );
+    let (_, status) = sandbox.json(&["status"]);
+    assert_eq!(status[0]["open_notices"], 1, "without a daemon, too");
     sandbox.start();
     sandbox.wait("the third try", || Some(sandbox.told("ids")).filter(|ids| *ids == first.repeat(3)));
     sandbox.open_gate("gate");
     let notice = final_of(&sandbox, &task);
     assert_eq!(sandbox.told("through"), format!("{}\n", notice["notice"].as_str().unwrap()));
     assert_eq!(lines_of_end(&sandbox, &notice), ["notice.delivered"]);
+    let (_, status) = sandbox.json(&["status"]);
+    assert_eq!(status[0]["open_notices"], 0);
     check(&mut sandbox);
 }
 
