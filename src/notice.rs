@@ -379,6 +379,7 @@ mod tests {
             reason: Some(text.clone()),
             evidence: Some(Evidence { exit_code: Some(i32::MIN), signal: Some(9), message: Some(text) }),
             spec: None,
+            broken: 0,
         };
         let mut ledger = Ledger::default();
         ledger.see(&moved, Timestamp::from_micros(1), Some(&Arc::new(spec)));

@@ -183,7 +183,8 @@ fn notice() -> impl Strategy<Value = Event> {
         let notify = Notify { argv, ..Notify::default() };
         let spec = Arc::new(Spec { notify: Some(notify), ..spec });
         let state = State::Ended { outcome, attempts: 1, rank: Rank::default(), because: None };
-        let moved = Event::Moved { task, state, by: By::Run, command: None, reason, evidence, spec: None };
+        let moved =
+            Event::Moved { task, state, by: By::Run, command: None, reason, evidence, spec: None, broken: 0 };
         let mut ledger = Ledger::default();
         ledger.see(&moved, Timestamp::from_micros(1), Some(&spec));
         let notice = ledger.notice_of(task, None, NoticeId::new(task)).expect("because it has ended");

@@ -21,23 +21,12 @@ pub(super) fn open(spool: &Spool) -> Result<Vec<Notice>, CliError> {
     let known = checkpoint.notices.open.into_iter().map(|open| (open.notice.id, open.notice));
     let mut open: BTreeMap<NoticeId, Notice> = known.collect();
     for line in lines {
-        match line.event {
-            Event::Notice(notice) if !notice.argv.is_empty() => drop(open.insert(notice.id, *notice)),
-            Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } => {
-                drop(open.remove(&notice));
-            }
-            Event::Notice(_)
-            | Event::Submitted { .. }
-            | Event::Moved { .. }
-            | Event::Edited { .. }
-            | Event::EditRefused { .. }
-            | Event::Accepted { .. }
-            | Event::Marked { .. }
-            | Event::Refused { .. }
-            | Event::Collected { .. }
-            | Event::DaemonStarted { .. }
-            | Event::DaemonStopped { .. }
-            | Event::Unknown => {}
+        if let Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } = line.event {
+            open.remove(&notice);
+        } else if let Event::Notice(notice) = line.event
+            && !notice.argv.is_empty()
+        {
+            open.insert(notice.id, *notice);
         }
     }
     Ok(open.into_values().collect())

@@ -186,10 +186,7 @@ impl World {
                 let mode = if self.submitted.is_multiple_of(2) { "shared" } else { "exclusive" };
                 self.submit(json!({"run": ["true"], "resources": {"unit": 1}, "locks": {"place": mode}}));
             }
-            Verb::SubmitTold => {
-                let notify = json!({"argv": ["tell"], "mode": "milestones", "min_interval_seconds": 3});
-                self.submit(json!({"run": ["true"], "notify": notify}));
-            }
+            Verb::SubmitTold => self.submit(told()),
             Verb::SubmitAgain => self.drop_command(&json!({"run": ["true"], "name": "t1", "id": first_id()})),
             Verb::Refuse => self.drop_file("wrong", b"{\"run\": [\"tr"),
             Verb::SameName => {
@@ -379,6 +376,12 @@ impl World {
 fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     store::truncate(path, 0)?;
     store::overwrite(path, bytes)
+}
+
+/// A task of which somebody is told, all that happens, and not too often.
+fn told() -> Value {
+    let notify = json!({"argv": ["tell"], "mode": "milestones", "min_interval_seconds": 3});
+    json!({"run": ["true"], "notify": notify})
 }
 
 /// The id that the first task is given.
