@@ -3,8 +3,9 @@
 use super::history::History;
 use super::{Audit, Kind, Mend, by_hand};
 use crate::event::Event;
-use crate::id::Name;
+use crate::id::{Name, TaskId};
 use crate::jsonl::Line;
+use crate::notice::Ledger;
 
 impl Audit<'_> {
     /// Folds a line, behind what it tells of its task.
@@ -20,37 +21,9 @@ impl Audit<'_> {
         if ours && self.is_behind_checkpoint(line.seq) && history.checked_notices.is_none() {
             history.checked_notices = Some(ledger.checked());
         }
-        let seq = line.seq;
-        let wrong = match &line.event {
-            Event::Notice(notice) if ledger.open_one(notice.id).is_some() => {
-                Some((Kind::NoticeRepeated, format!("line {seq}: notice {} was there already", notice.id)))
-            }
-            Event::Notice(notice) => match notice.task.filter(|_| notice.is_final) {
-                Some(task) if !ledger.owes_end(task) => {
-                    let what = format!("line {seq}: task {task} has not ended, or its end was told already");
-                    Some((Kind::NoticeRepeated, what))
-                }
-                Some(_) | None => None,
-            },
-            Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } => {
-                let is_open = ledger.open_one(*notice).is_some();
-                let what = format!("line {seq}: no notice {notice} is open");
-                (!is_open).then_some((Kind::NoticeUnknown, what))
-            }
-            Event::Submitted { .. }
-            | Event::Moved { .. }
-            | Event::Edited { .. }
-            | Event::EditRefused { .. }
-            | Event::Accepted { .. }
-            | Event::Marked { .. }
-            | Event::Refused { .. }
-            | Event::Paused { .. }
-            | Event::Resumed { .. }
-            | Event::Collected { .. }
-            | Event::DaemonStarted { .. }
-            | Event::DaemonStopped { .. }
-            | Event::Unknown => None,
-        };
+        // Of whose spec the text is gone nobody knows what was to be told.
+        let knows = |task: &TaskId| history.tasks.get(task).is_some_and(|told| told.spec.is_some());
+        let wrong = wrong_with(line, ledger, &knows);
         let task = line.event.changed().and_then(|task| history.tasks.get(&task));
         ledger.see(&line.event, line.at, task.and_then(|told| told.spec.as_ref()));
         ledger.keep();
@@ -75,4 +48,24 @@ impl Audit<'_> {
             self.find(Kind::NoticeMissing, path, what, mend);
         }
     }
+}
+
+/// What a line says of notices that cannot be behind those that were folded.
+fn wrong_with(
+    line: &Line<Event>,
+    ledger: &Ledger,
+    knows: &dyn Fn(&TaskId) -> bool,
+) -> Option<(Kind, String)> {
+    let seq = line.seq;
+    if let Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } = &line.event {
+        let is_open = ledger.open_one(*notice).is_some();
+        return (!is_open).then(|| (Kind::NoticeUnknown, format!("line {seq}: no notice {notice} is open")));
+    }
+    let Event::Notice(notice) = &line.event else { return None };
+    if ledger.open_one(notice.id).is_some() {
+        return Some((Kind::NoticeRepeated, format!("line {seq}: notice {} was there already", notice.id)));
+    }
+    let task = notice.task.filter(|task| notice.is_final && knows(task) && !ledger.owes_end(*task))?;
+    let what = format!("line {seq}: task {task} has not ended, or its end was told already");
+    Some((Kind::NoticeRepeated, what))
 }

@@ -33,7 +33,7 @@ impl Notices {
         let inherited: Vec<Notice> = ledger.open().map(|open| open.notice.clone()).collect();
         let (turns, ids) = (Turns::default(), inherited.iter().map(|notice| notice.id).collect());
         let mut notices = Notices { ledger, turns, inherited: ids };
-        inherited.iter().for_each(|notice| notices.is_open(notice));
+        inherited.iter().for_each(|notice| notices.line_up(notice));
         notices
     }
 
@@ -47,7 +47,7 @@ impl Notices {
         self.turns.next_at()
     }
 
-    fn is_open(&mut self, notice: &Notice) {
+    fn line_up(&mut self, notice: &Notice) {
         if let Some(program) = notice.argv.first() {
             self.turns.add(notice.id, notice.subject(), program, clock::monotonic());
         }
@@ -78,7 +78,7 @@ impl Daemon {
             if known.is_some_and(|known| known.has_work()) {
                 continue;
             }
-            let ended = self.notices.ledger.is_empty(&queue);
+            let ended = self.notices.ledger.take_ended(&queue);
             let notifier = known.map(|known| known.settings.notify_empty.clone()).unwrap_or_default();
             if !notifier.is_empty() {
                 let id = NoticeId::new(clock::new_id());
@@ -97,7 +97,7 @@ impl Daemon {
     /// Takes note of a notice that is in the log.
     pub(super) fn note_notice(&mut self, event: &Event) {
         if let Event::Notice(notice) = event {
-            self.notices.is_open(notice);
+            self.notices.line_up(notice);
         }
     }
 

@@ -65,55 +65,34 @@ impl Account {
     /// Takes what a line says beside the state.
     pub(super) fn tell(&mut self, event: &Event) {
         let clip = |text: &String| jsonl::clip(text, TEXT_BYTES_MAX);
-        (self.reason, self.evidence) = match event {
-            Event::Moved { reason, evidence, .. } => (
-                reason.as_ref().map(clip),
-                evidence
-                    .clone()
-                    .map(|evidence| Evidence { message: evidence.message.as_ref().map(clip), ..evidence }),
-            ),
-            Event::Submitted { .. }
-            | Event::Edited { .. }
-            | Event::EditRefused { .. }
-            | Event::Accepted { .. }
-            | Event::Marked { .. }
-            | Event::Refused { .. }
-            | Event::Paused { .. }
-            | Event::Resumed { .. }
-            | Event::Collected { .. }
-            | Event::Notice(_)
-            | Event::Delivered { .. }
-            | Event::NotDelivered { .. }
-            | Event::DaemonStarted { .. }
-            | Event::DaemonStopped { .. }
-            | Event::Unknown => (None, None),
-        };
+        (self.reason, self.evidence) = (None, None);
+        if let Event::Moved { reason, evidence, .. } = event {
+            self.reason = reason.as_ref().map(clip);
+            let short = |evidence: &Evidence| Evidence {
+                message: evidence.message.as_ref().map(clip),
+                ..evidence.clone()
+            };
+            self.evidence = evidence.as_ref().map(short);
+        }
     }
 }
 
 /// What of a line there is to tell before the end. What users do themselves they know.
 pub(super) fn reason_of(event: &Event) -> Option<Reason> {
-    match event {
-        Event::Moved { state: State::Active { .. }, .. } => Some(Reason::Started),
-        Event::Moved { state: State::Ready { .. } | State::Waiting { .. }, by: By::Run, .. } => {
-            Some(Reason::TriedAgain)
-        }
-        Event::Moved { state: State::Held { .. }, by: By::Run | By::Daemon, .. } => Some(Reason::Held),
-        Event::Accepted { .. } => Some(Reason::Note),
-        Event::Moved { .. }
-        | Event::Submitted { .. }
-        | Event::Edited { .. }
-        | Event::EditRefused { .. }
-        | Event::Marked { .. }
-        | Event::Refused { .. }
-        | Event::Paused { .. }
-        | Event::Resumed { .. }
-        | Event::Collected { .. }
-        | Event::Notice(_)
-        | Event::Delivered { .. }
-        | Event::NotDelivered { .. }
-        | Event::DaemonStarted { .. }
-        | Event::DaemonStopped { .. }
-        | Event::Unknown => None,
+    let Event::Moved { state, by, .. } = event else {
+        return matches!(event, Event::Accepted { .. }).then_some(Reason::Note);
+    };
+    match (state, by) {
+        (State::Active { .. }, _) => Some(Reason::Started),
+        (State::Ready { .. } | State::Waiting { .. }, By::Run) => Some(Reason::TriedAgain),
+        (State::Held { .. }, By::Run | By::Daemon) => Some(Reason::Held),
+        (
+            State::Ready { .. }
+            | State::Waiting { .. }
+            | State::Held { .. }
+            | State::Cancelling { .. }
+            | State::Ended { .. },
+            _,
+        ) => None,
     }
 }

@@ -97,24 +97,11 @@ impl Ledger {
 
     /// Folds one line. `spec` is that of the task which it is about.
     pub(crate) fn see(&mut self, event: &Event, at: Timestamp, spec: Option<&Arc<Spec>>) {
-        match event {
-            Event::Notice(notice) => self.see_notice(notice, at),
-            Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } => {
-                self.put_open(*notice, None);
-            }
-            Event::Submitted { .. }
-            | Event::Moved { .. }
-            | Event::Edited { .. }
-            | Event::EditRefused { .. }
-            | Event::Accepted { .. }
-            | Event::Marked { .. }
-            | Event::Refused { .. }
-            | Event::Paused { .. }
-            | Event::Resumed { .. }
-            | Event::Collected { .. }
-            | Event::DaemonStarted { .. }
-            | Event::DaemonStopped { .. }
-            | Event::Unknown => {}
+        if let Event::Notice(notice) = event {
+            self.see_notice(notice, at);
+        }
+        if let Event::Delivered { notice, .. } | Event::NotDelivered { notice, .. } = event {
+            self.put_open(*notice, None);
         }
         let Some(spec) = spec else { return };
         if let Some(task) = event.changed() {
@@ -259,7 +246,7 @@ impl Ledger {
     }
 
     /// A queue has no work any more: what has ended there since it had none before.
-    pub(crate) fn is_empty(&mut self, queue: &Name) -> Ended {
+    pub(crate) fn take_ended(&mut self, queue: &Name) -> Ended {
         let ended = self.queues.get(queue).cloned().unwrap_or_default();
         self.put_queue(queue, None);
         ended
@@ -540,7 +527,7 @@ mod tests {
         }
         let queue = story.spec.queue.clone();
         assert_eq!(story.ledger.take_left(), std::slice::from_ref(&queue));
-        assert_eq!(story.ledger.is_empty(&queue), [(Outcome::Failed, 1)].into());
+        assert_eq!(story.ledger.take_ended(&queue), [(Outcome::Failed, 1)].into());
         assert_ne!(story.ledger.checked(), before);
         story.ledger.roll_back();
         assert_eq!((story.ledger.checked(), story.ledger.due.clone()), (before, due));
