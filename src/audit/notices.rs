@@ -25,6 +25,8 @@ impl Audit<'_> {
         let knows = |task: &TaskId| history.tasks.get(task).is_some_and(|told| told.spec.is_some());
         let wrong = wrong_with(line, ledger, &knows);
         let task = line.event.changed().and_then(|task| history.tasks.get(&task));
+        // Nobody is told of what is said of a task that has ended.
+        let task = task.filter(|told| line.event.state().is_some() || !told.state.is_ended());
         ledger.see(&line.event, line.at, task.and_then(|told| told.spec.as_ref()));
         ledger.keep();
         if let Some((kind, what)) = wrong.filter(|_| history.whole) {

@@ -59,6 +59,8 @@ pub(super) fn fold(
     for line in lines {
         fold_line(layout, line, &mut known)?;
         let task = line.event.changed().and_then(|task| known.get(&task));
+        // Nobody is told of what is said of a task that has ended.
+        let task = task.filter(|known| line.event.state().is_some() || !known.state.is_ended());
         notices.see(&line.event, line.at, task.map(|known| &known.spec));
         notices.keep();
     }

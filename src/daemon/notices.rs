@@ -60,7 +60,15 @@ impl Daemon {
         let at = clock::now();
         let mut batch = std::mem::take(&mut self.batch);
         for decision in &batch {
-            let spec = decision.event.changed().and_then(|task| self.spec_of(task)).cloned();
+            let spec = match decision.event.state() {
+                Some((task, _)) => self.spec_of(task),
+                // What is said of a task that has ended meanwhile is told to nobody.
+                None => {
+                    let live = decision.event.changed().and_then(|task| self.queues.task(task));
+                    live.map(|live| &live.spec)
+                }
+            };
+            let spec = spec.cloned();
             self.notices.ledger.see(&decision.event, at, spec.as_ref());
         }
         // What has no end can wait for room.

@@ -95,7 +95,8 @@ impl Ledger {
         }
     }
 
-    /// Folds one line. `spec` is that of the task which it is about.
+    /// Folds one line. `spec` is that of the task which it is about; none of a task that had ended before, unless the line
+    /// tells its state.
     pub(crate) fn see(&mut self, event: &Event, at: Timestamp, spec: Option<&Arc<Spec>>) {
         if let Event::Notice(notice) = event {
             self.see_notice(notice, at);

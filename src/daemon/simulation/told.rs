@@ -17,6 +17,7 @@ pub(super) fn told(files: &Files, lines: &[Line<Event>]) -> Result<(), String> {
     let mut notices = Ledger::default();
     let mut specs: BTreeMap<TaskId, Arc<Spec>> = BTreeMap::new();
     let (mut known, mut finals) = (BTreeSet::new(), BTreeMap::<TaskId, usize>::new());
+    let mut over = BTreeSet::new();
     let taken = on(|machine| machine.processes.taken.clone());
     for line in lines {
         if let (Some((task, _)), Some(text)) = (line.event.state(), line.event.spec()) {
@@ -36,7 +37,14 @@ pub(super) fn told(files: &Files, lines: &[Line<Event>]) -> Result<(), String> {
         {
             return Err(format!("line {} tells of a notice that nobody has taken", line.seq));
         }
-        let task = line.event.changed().and_then(|task| specs.get(&task));
+        if let Some((task, state)) = line.event.state() {
+            match state.is_ended() {
+                true => drop(over.insert(task)),
+                false => drop(over.remove(&task)),
+            }
+        }
+        let task = line.event.changed().filter(|task| line.event.state().is_some() || !over.contains(task));
+        let task = task.and_then(|task| specs.get(&task));
         notices.see(&line.event, line.at, task);
     }
     if let Some(unknown) = taken.iter().find(|notice| !known.contains(notice)) {
