@@ -293,6 +293,30 @@ fn lines_of_end(sandbox: &Sandbox, notice: &Value) -> Vec<String> {
 }
 
 #[test]
+fn what_waits_until_the_last_notice_is_old_enough_is_told_by_the_next_daemon() {
+    let mut sandbox = Sandbox::new();
+    let tell = teller(&sandbox);
+    sandbox.start();
+    let gate = sandbox.gate("gate");
+    let mut command = job(&format!("gitspool note --confirm a; {gate}"), "milestones", &[&tell]);
+    command["notify"]["min_interval_seconds"] = json!(3);
+    let task = sandbox.submit("waits", &command);
+    sandbox.wait_until("the note", || lines(&sandbox, "command.accepted").len() == 1);
+    sandbox.kill();
+    sandbox.start();
+    let second = sandbox.wait("the second notice", || told_of(&sandbox, Some(&task)).into_iter().nth(1));
+    assert_eq!((&second["reasons"], &second["count"]), (&json!({"note": 1}), &json!(2)));
+    // The same from a checkpoint.
+    sandbox.stop();
+    let known = &read_json(&sandbox.spool(".local/checkpoint.json")).unwrap()["notices"]["tasks"][&task];
+    assert_eq!(known["sent"], 2);
+    sandbox.start();
+    sandbox.open_gate("gate");
+    assert_eq!((&final_of(&sandbox, &task)["count"], told_of(&sandbox, Some(&task)).len()), (&json!(3), 3));
+    check(&mut sandbox);
+}
+
+#[test]
 fn what_a_daemon_with_drain_has_to_tell_is_told_when_it_ends() {
     let mut sandbox = Sandbox::new();
     let tell = teller(&sandbox);
