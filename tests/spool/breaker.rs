@@ -151,7 +151,8 @@ fn a_queue_is_paused_and_resumed_by_commands_and_by_hand_and_the_log_tells_by_wh
     let mut sandbox = Sandbox::new();
     sandbox.start();
     sandbox.run(sandbox.gitspool(&["pause", "default", "--reason", "lunch"]));
-    assert_eq!(paused(&sandbox).unwrap(), "lunch\n");
+    // The daemon may not have been there yet.
+    sandbox.wait_until("the file", || paused(&sandbox).as_deref() == Some("lunch\n"));
     let again = sandbox.ask("again.json", &json!({"type": "pause", "queue": "default"}));
     assert!(again["accepted"] == true && again["note"].as_str().unwrap().contains("already"), "{again}");
     let waits = sandbox.submit("waits", &json!({"shell": "true"}));

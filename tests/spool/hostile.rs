@@ -522,7 +522,8 @@ fn refusals(sandbox: &Sandbox) -> BTreeMap<u64, Value> {
 #[test]
 fn every_hostile_file_has_its_fate_and_delays_no_other() {
     let mut sandbox = Sandbox::new();
-    sandbox.set_slots(4);
+    // Many of them cannot be started, and that is their own fault.
+    sandbox.set_queue(&json!({"slots": 4, "breaker": 0}));
     // Nothing settles under the first daemon.
     sandbox.set_settle_ms(3_600_000);
     fs::write(sandbox.outside("victim.json"), GOOD).unwrap();
