@@ -97,6 +97,11 @@ impl Leaving {
 }
 
 impl Plan {
+    /// Those of the worktrees that nothing held when they were looked at last.
+    pub(crate) fn free_worktrees(&self) -> impl Iterator<Item = &Worktree> {
+        self.worktrees.iter().filter(|worktree| worktree.blockers.is_empty())
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         let of = |what: What| self.others.iter().filter(|other| other.what == what).count() as u64;
         let others = self.others.iter().map(|other| other.bytes);
@@ -108,7 +113,7 @@ impl Plan {
             texts: of(What::Text),
             bytes: self.tasks.iter().map(|leaving| leaving.bytes).chain(others).sum(),
             stay: self.stays.len() as u64,
-            workspaces: self.worktrees.len() as u64,
+            workspaces: self.free_worktrees().count() as u64,
             kept: self.kept.len() as u64,
             kept_bytes: self.kept.iter().map(|(_, bytes)| bytes).sum(),
         }
@@ -309,17 +314,6 @@ pub(crate) fn remove(
         tally.bytes += bytes;
     }
     Ok((tally, texts))
-}
-
-/// Removes the oldest worktrees when all take more than the spool's limit; and, with `also_blocked`, those that were to go.
-pub(crate) fn look_again(
-    spool: &Spool,
-    also_blocked: bool,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<(), StoreError> {
-    let worktrees = reclaim::plan(spool, spool.settings.workspaces_bytes_max, also_blocked)?;
-    reclaim::carry_out(spool, &worktrees, goes_on);
-    Ok(())
 }
 
 /// Removes tasks of one day.

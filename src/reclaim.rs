@@ -17,7 +17,7 @@ use crate::retention::{self, Standing};
 use crate::spool::Spool;
 use crate::stage;
 use crate::store::{self, StoreError};
-use crate::workspace::{Blocker, Cleanup, Kind};
+use crate::workspace::{Blocker, BlockerKind, Cleanup, Kind};
 
 /// A worktree that stands though its run is over.
 #[derive(Clone, Debug)]
@@ -59,15 +59,19 @@ fn worktree(spool: &Spool, run: RunId) -> Option<Worktree> {
     }
     let assignment: Assignment = serde_json::from_slice(&store::read_if_there(&paths.task()).ok()??).ok()?;
     let delivered = record.delivered.clone().unwrap_or_default();
+    let is_unknown = record.delivered.is_none();
+    let was_to_go = assignment.spec.workspace.cleanup != Cleanup::Never && !delivered.removed;
+    let error = record.error.filter(|_| was_to_go && is_unknown);
+    let failed = error.map(|what| Blocker { kind: BlockerKind::Failed, what });
     let ended = |folder: &str| spool.layout.ended_task(&assignment.spec.queue, folder, run.task);
     Some(Worktree {
         run,
         root: workspace.root.clone(),
         bytes: delivered.bytes,
         // What could not be described is not known to be clean.
-        dirty: record.delivered.is_none() || delivered.dirty,
-        was_to_go: assignment.spec.workspace.cleanup != Cleanup::Never && !delivered.removed,
-        blockers: delivered.blockers,
+        dirty: is_unknown || delivered.dirty,
+        was_to_go,
+        blockers: delivered.blockers.into_iter().chain(failed).collect(),
         has_ended: ENDED_FOLDERS.iter().any(|folder| store::exists(&ended(folder))),
         ended_at: record.finished_at?,
     })
@@ -95,6 +99,17 @@ pub(crate) fn plan(
         goes.extend(retention::choose_standing(all.iter().map(of).collect(), bytes_max));
     }
     Ok(all.into_iter().filter(|one| goes.contains(&one.run)).collect())
+}
+
+/// Removes the oldest worktrees when all take more than the spool's limit; and, with `also_blocked`, those that were to go.
+pub(crate) fn look_again(
+    spool: &Spool,
+    also_blocked: bool,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), StoreError> {
+    let worktrees = plan(spool, spool.settings.workspaces_bytes_max, also_blocked)?;
+    carry_out(spool, &worktrees, goes_on);
+    Ok(())
 }
 
 /// Has them removed, as long as `goes_on`; tells how many are gone, and what they took.

@@ -165,6 +165,12 @@ impl Restoring<'_> {
                 .map_err(|_| git::unread("diff-tree".to_owned(), what.as_bytes()))?;
             changes.push((mode.to_owned(), id, path.to_vec()));
         }
+        for (.., path) in &changes {
+            let mut names = path.split(|byte| *byte == b'/');
+            if !names.all(|name| git::is_tree_name(name, false)) {
+                return Err(RestoreError::LeadsOutside(path.clone()));
+            }
+        }
         // What goes may be in the way of what comes.
         for (_, _, path) in &changes {
             self.clear(path)?;
@@ -302,7 +308,7 @@ impl Restoring<'_> {
     /// Puts those stashes back that are in the list no more.
     fn stashes(&mut self, kept: &Kept) -> Result<(), RestoreError> {
         let there: Vec<String> =
-            kept::stashes(self.common)?.into_iter().map(|(id, _)| id.to_string()).collect();
+            kept::stashes(self.common).into_iter().map(|(id, _)| id.to_string()).collect();
         for (id, said) in kept.record.iter().flat_map(|record| &record.stashes) {
             if ObjectId::from_hex(id.as_bytes()).is_ok() && !there.contains(id) {
                 git::plumbing(self.common, &["update-ref", "--create-reflog", "-m", said, "refs/stash", id])?;

@@ -423,6 +423,17 @@ pub(crate) mod tests {
             ("git checkout -q --detach && git branch -D gitspool/a", true),
             ("git update-ref -d refs/heads/gitspool/a", true),
             ("echo nonsense > $(git rev-parse --git-dir)/HEAD", true),
+            ("rm .git && mkfifo .git", true),
+            ("cd $(git rev-parse --git-dir) && rm index && mkfifo index", true),
+            (
+                "cd $(git rev-parse --git-dir) && rm logs/HEAD && mkfifo logs/HEAD ORIG_HEAD && ln -s /dev/zero config.worktree",
+                true,
+            ),
+            (
+                "git config core.attributesFile /nowhere && git config core.excludesFile /nowhere && git config status.showUntrackedFiles no",
+                true,
+            ),
+            ("git config core.fileMode false && git config core.checkStat minimal && chmod 755 two", true),
         ] {
             let yard = Yard::new();
             let made = yard.make("a").unwrap();

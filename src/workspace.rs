@@ -111,6 +111,8 @@ pub(crate) enum BlockerKind {
     Index,
     /// Something else lies where it was.
     Replaced,
+    /// It could not be looked at at all.
+    Failed,
     /// Objects of the repository lie in it.
     Objects,
     /// A kind that a newer version knows.

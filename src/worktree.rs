@@ -298,7 +298,7 @@ fn stage(site: &Site, intent: &Intent, base: ObjectId) -> Result<(), WorktreeErr
     store::make_dir(&logs)?;
     let record = serde_json::to_vec(intent).expect("because two texts are JSON");
     store::create_synced(&staging.join(INTENT), &[&record, b"\n"])?;
-    let stashes = kept::stashes(&site.common)?;
+    let stashes = kept::stashes(&site.common);
     let stashes: String = stashes.iter().map(|(id, _)| format!("{id}\n")).collect();
     store::create_synced(&staging.join(STASHES), &[stashes.as_bytes()])?;
     store::create_synced(&staging.join("HEAD"), &[b"ref: ", intent.branch_ref().as_bytes(), b"\n"])?;

@@ -93,6 +93,12 @@ fn tell(context: &Context, spool: &Spool, asked: &Asked) -> Result<Answer, CliEr
     for (task, place) in &plan.stays {
         talk(&format!("gitspool: task {task} stays: its workspace stands, {}", place.display()));
     }
+    for worktree in &plan.worktrees {
+        for blocker in &worktree.blockers {
+            let (run, what) = (worktree.run, &blocker.what);
+            talk(&format!("gitspool: the worktree of {run} is looked at again, which could not go: {what}"));
+        }
+    }
     talk(&format!("gitspool: would remove {}", plan.tally().words()));
     Ok(Answer::Yes)
 }
@@ -110,11 +116,10 @@ fn rows(layout: &Layout, plan: &Plan) -> Vec<(u64, Value)> {
         });
         rows.push((leaving.bytes, row));
     }
-    for worktree in &plan.worktrees {
+    for worktree in plan.free_worktrees() {
         let bytes = worktree.bytes.unwrap_or_default();
         let row = json!({
             "goes": "worktree", "run": worktree.run, "bytes": bytes, "paths": [worktree.root], "dirty": worktree.dirty,
-            "blockers": worktree.blockers,
         });
         rows.push((bytes, row));
     }

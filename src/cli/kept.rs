@@ -35,9 +35,17 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    List,
+    List(ListArguments),
     Show(ShowArguments),
     Restore(RestoreArguments),
+}
+
+/// List what is kept of runs, the oldest run first
+#[derive(clap::Args)]
+struct ListArguments {
+    /// Tell how many bytes of its repository each keeps that nothing else does, which takes a while
+    #[arg(long)]
+    bytes: bool,
 }
 
 /// Show what is kept of a run
@@ -69,7 +77,8 @@ struct RestoreArguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
     let spool = context.open()?;
     match &arguments.verb {
-        None | Some(Verb::List) => list(context, &spool),
+        None => list(context, &spool, false),
+        Some(Verb::List(arguments)) => list(context, &spool, arguments.bytes),
         Some(Verb::Show(arguments)) => show(context, &spool, &arguments.run),
         Some(Verb::Restore(arguments)) => bring_back(context, &spool, arguments),
     }
@@ -92,18 +101,19 @@ fn all(spool: &Spool) -> Result<Vec<KeptRef>, CliError> {
     Ok(visible)
 }
 
-fn list(context: &Context, spool: &Spool) -> Result<Answer, CliError> {
+fn list(context: &Context, spool: &Spool, with_bytes: bool) -> Result<Answer, CliError> {
     let all = all(spool)?;
     let now = clock::now();
     let mut rows = Vec::new();
     for kept in &all {
         if context.json {
-            print_json(&value(kept)?)?;
+            print_json(&value(kept, with_bytes)?)?;
             continue;
         }
+        let bytes = if with_bytes { kept::bytes(kept)?.to_string() } else { String::new() };
         let age = format!("{} ago", shown::age(kept.at, now));
         let repository = kept.repository.display().to_string();
-        rows.push(vec![kept.run.to_string(), age, kept::bytes(kept)?.to_string(), repository]);
+        rows.push(vec![kept.run.to_string(), age, bytes, repository]);
     }
     if !rows.is_empty() {
         print(&shown::table(&["RUN", "KEPT", "BYTES", "REPOSITORY"], &rows))?;
@@ -111,11 +121,15 @@ fn list(context: &Context, spool: &Spool) -> Result<Answer, CliError> {
     Ok(Answer::Yes)
 }
 
-fn value(kept: &KeptRef) -> Result<Value, CliError> {
-    Ok(json!({
+fn value(kept: &KeptRef, with_bytes: bool) -> Result<Value, CliError> {
+    let mut value = json!({
         "run": kept.run, "task": kept.run.task, "kept_ref": kept_ref(kept.run), "commit": kept.commit.to_string(),
-        "at": kept.at, "repository": kept.repository, "bytes": kept::bytes(kept)?,
-    }))
+        "at": kept.at, "repository": kept.repository,
+    });
+    if with_bytes {
+        value["bytes"] = kept::bytes(kept)?.into();
+    }
+    Ok(value)
 }
 
 /// Finds the kept ref of a run by what people call it.
@@ -154,7 +168,7 @@ fn read(kept: &KeptRef) -> Result<Kept, CliError> {
 fn show(context: &Context, spool: &Spool, text: &str) -> Result<Answer, CliError> {
     let found = one(spool, text)?;
     let kept = read(&found)?;
-    let mut value = value(&found)?;
+    let mut value = value(&found, true)?;
     let record = kept.record.as_ref();
     let [files, insertions, deletions] = git::diff_stat(&found.repository, kept.head, found.commit)?;
     let count = |is: &dyn Fn(&kept::Held) -> bool| kept.held.iter().filter(|held| is(held)).count();

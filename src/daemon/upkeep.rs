@@ -16,6 +16,7 @@ use crate::gc;
 use crate::history;
 use crate::id::Name;
 use crate::input::{Collected, Input};
+use crate::reclaim;
 use crate::refusal::{Kind, Refusal};
 use crate::retention::Asked;
 use crate::scope::Scope;
@@ -86,7 +87,7 @@ fn look_again(
     also_blocked: bool,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Option<Collected>, StoreError> {
-    let looked = gc::look_again(spool, also_blocked, goes_on);
+    let looked = reclaim::look_again(spool, also_blocked, goes_on);
     unless_unsynced(looked, "worktrees are not looked at again").map(|()| None)
 }
 

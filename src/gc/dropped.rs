@@ -33,13 +33,19 @@ pub(super) fn plan(
             && !live.contains(&kept.run.task)
             && !lock::is_held(&layout.run(kept.run).lock()).unwrap_or(true)
     });
+    // What goes by its age only is measured when it is known to go.
+    let bytes_of = |kept: &KeptRef, matters: bool| if matters { kept::bytes(kept).ok() } else { Some(0) };
     let with_bytes = all.into_iter().filter_map(|kept| {
-        let bytes = kept::bytes(&kept).ok()?;
+        let bytes = bytes_of(&kept, asked.kept_bytes.is_some())?;
         Some((kept, bytes))
     });
     let all: Vec<(KeptRef, u64)> = with_bytes.collect();
     let told: Vec<(Timestamp, u64)> = all.iter().map(|(kept, bytes)| (kept.at, *bytes)).collect();
-    Ok(asked.choose_kept(&told, now).into_iter().map(|at| all[at].clone()).collect())
+    let chosen = asked.choose_kept(&told, now).into_iter().map(|at| all[at].0.clone());
+    Ok(chosen
+        .map(|kept| (bytes_of(&kept, true).unwrap_or_default(), kept))
+        .map(|(bytes, kept)| (kept, bytes))
+        .collect())
 }
 
 /// The queue of a run's task, as long as the run is there.

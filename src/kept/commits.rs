@@ -15,32 +15,37 @@ use crate::store;
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The stashes of a repository, the oldest first: the commit, and what was said of it.
-pub(crate) fn stashes(common: &Path) -> Result<Vec<(ObjectId, String)>, GitError> {
-    let log = store::read_if_there(&common.join("logs").join("refs/stash"))?.unwrap_or_default();
+pub(crate) fn stashes(common: &Path) -> Vec<(ObjectId, String)> {
+    let log = said_in(&common.join("logs").join("refs/stash"));
     let text = String::from_utf8_lossy(&log);
     let stash = |line: &str| {
         let (head, said) = line.split_once('\t').unwrap_or((line, ""));
         let id = ObjectId::from_hex(head.split(' ').nth(1)?.as_bytes()).ok()?;
         Some((id, said.to_owned()))
     };
-    Ok(text.lines().filter_map(stash).collect())
+    text.lines().filter_map(stash).collect()
+}
+
+/// The bytes of a file that an agent may have replaced; none when it is no plain file that can be read.
+fn said_in(path: &Path) -> Vec<u8> {
+    store::read_if_small(path, BYTES_MAX).ok().flatten().unwrap_or_default()
 }
 
 /// The stashes that were made since the worktree was, but for those of other branches.
-pub(super) fn stashes_of(place: &Place<'_>) -> Result<Vec<(ObjectId, String)>, GitError> {
-    let log = store::read_if_there(&place.admin.join("logs").join("HEAD"))?.unwrap_or_default();
+pub(super) fn stashes_of(place: &Place<'_>) -> Vec<(ObjectId, String)> {
+    let log = said_in(&place.admin.join("logs").join("HEAD"));
     let log = String::from_utf8_lossy(&log);
     let moved =
         log.lines().filter_map(|line| line.split_once("checkout: moving from ")?.1.split_once(" to "));
     let mut branches: HashSet<&str> = moved.flat_map(|(from, to)| [from, to]).collect();
     branches.extend([place.branch, "(no branch)"]);
-    let mut all = stashes(place.common)?;
+    let mut all = stashes(place.common);
     all.retain(|(id, said)| {
         let rest = said.strip_prefix("WIP on ").or_else(|| said.strip_prefix("On "));
         let branch = rest.and_then(|rest| rest.split_once(':')).map(|(branch, _)| branch);
         !place.stashes.contains(&id.to_string()) && branch.is_none_or(|branch| branches.contains(branch))
     });
-    Ok(all)
+    all
 }
 
 /// The commits that `head` does not hold, and of which none holds another.
@@ -54,13 +59,13 @@ pub(super) fn tips(
     for entry in WalkDir::new(place.admin).min_depth(1).into_iter().flatten() {
         let below = entry.path().strip_prefix(place.admin).unwrap_or(entry.path());
         let is_own = entry.file_type().is_file() && is_admin_file(below) && !below.starts_with("modules");
-        if is_own && let Some(bytes) = store::read_if_small(entry.path(), BYTES_MAX).ok().flatten() {
-            named.extend(ids_in(&bytes));
+        if is_own {
+            named.extend(ids_in(&said_in(entry.path())));
         }
     }
     // It goes with the branch.
     let log = place.common.join("logs").join("refs/heads").join(place.branch);
-    named.extend(ids_in(&store::read_if_small(&log, BYTES_MAX).ok().flatten().unwrap_or_default()));
+    named.extend(ids_in(&said_in(&log)));
     // Of objects that are not there any more, and of those that are no commits, nothing can be kept.
     let repository = git::Repository::open(place.common)?;
     named.retain(|id| *id != head && repository.commit(*id).is_some());

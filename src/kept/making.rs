@@ -58,7 +58,7 @@ impl Making<'_> {
         };
         let is_uncommitted =
             Some(tree) != head_tree || is_unmerged || staged.is_some_and(|staged| Some(staged) != head_tree);
-        let stashes = commits::stashes_of(self.place)?;
+        let stashes = commits::stashes_of(self.place);
         let tips = commits::tips(self.place, self.private, self.head, &stashes)?;
         if !is_uncommitted && tips.is_empty() && !kept.holds_content {
             return Ok(None);

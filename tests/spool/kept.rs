@@ -185,12 +185,12 @@ fn what_is_kept_is_listed_shown_and_made_a_branch_without_a_daemon_and_nothing_i
     let (task, _) = sandbox.carry_out("messy", &command);
     let (clean, _) = sandbox.carry_out("clean", &json!({"run": ["true"]}));
     sandbox.stop();
-    let lines = sandbox.run(sandbox.gitspool(&["--json", "kept"]));
+    let lines = sandbox.run(sandbox.gitspool(&["--json", "kept", "list", "--bytes"]));
     let listed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!((&listed[0]["run"], &listed[0]["task"]), (&json!(format!("{task}.1")), &json!(task)));
     assert!(listed[0]["bytes"].as_u64().unwrap() > 0, "{listed:?}");
-    assert!(sandbox.run(sandbox.gitspool(&["kept", "list"])).contains(&task));
+    assert!(sandbox.run(sandbox.gitspool(&["kept"])).contains(&task));
     let shown: Value =
         serde_json::from_str(&sandbox.run(sandbox.gitspool(&["--json", "kept", "show", "messy"]))).unwrap();
     assert_eq!(
@@ -296,6 +296,38 @@ fn what_blocks_a_removal_is_told_and_looked_at_again() {
     assert_eq!(sandbox.run_log(&task).last().unwrap()["type"], "workspace.settled");
     let kept = format!("{}:new.txt", delivered["kept_ref"].as_str().unwrap());
     assert_eq!(sandbox.git(&sandbox.repository(), &["show", &kept]), "new\n");
+    check(&mut sandbox);
+}
+
+#[test]
+fn what_cannot_be_looked_at_stays_and_is_told_until_it_can() {
+    let mut sandbox = Sandbox::of_repository();
+    sandbox.start();
+    let config = sandbox.repository().join(".git/config");
+    let good = fs::read(&config).unwrap();
+    let shell = "echo left > left.txt; echo '[' >> $(git rev-parse --git-common-dir)/config";
+    let (task, outcome) =
+        sandbox.carry_out("broken", &json!({"shell": shell, "workspace": {"cleanup": "all"}}));
+    assert_eq!(outcome, "succeeded");
+    let root = PathBuf::from(sandbox.run_record(&task)["workspace"]["root"].as_str().unwrap());
+    assert!(root.join("left.txt").exists());
+    let said = sandbox.run(sandbox.gitspool(&["--json", "status"]));
+    let status: Value = serde_json::from_str(&said).unwrap();
+    let blocker = &status["worktrees"]["blocked"][0]["blockers"][0];
+    assert!(blocker["kind"] == "failed" && blocker["what"].as_str().unwrap().contains("config"), "{status}");
+    fs::write(&config, good).unwrap();
+    let said = sandbox.gitspool(&["gc", "--dry-run"]).output().unwrap().stderr;
+    assert!(
+        String::from_utf8_lossy(&said).contains("is looked at again"),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+    sandbox.run(sandbox.gitspool(&["gc"]));
+    assert!(!root.exists());
+    let delivered = sandbox.run_record(&task)["delivered"].clone();
+    assert_eq!((&delivered["removed"], &delivered["dirty"]), (&json!(true), &json!(true)), "{delivered}");
+    let kept = format!("refs/gitspool/kept/{task}.1:left.txt");
+    assert_eq!(sandbox.git(&sandbox.repository(), &["show", &kept]), "left\n");
     check(&mut sandbox);
 }
 
