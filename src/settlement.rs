@@ -426,7 +426,7 @@ pub(crate) mod tests {
             ("rm .git && mkfifo .git", true),
             ("cd $(git rev-parse --git-dir) && rm index && mkfifo index", true),
             (
-                "cd $(git rev-parse --git-dir) && rm logs/HEAD && mkfifo logs/HEAD ORIG_HEAD && ln -s /dev/zero config.worktree",
+                "cd $(git rev-parse --git-dir) && rm -f logs/HEAD ORIG_HEAD && mkfifo logs/HEAD ORIG_HEAD && ln -s /dev/zero config.worktree",
                 true,
             ),
             (

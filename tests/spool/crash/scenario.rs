@@ -397,7 +397,7 @@ fn ready_in_worktree() -> Sandbox {
     let sandbox = Sandbox::of_repository();
     let whole = sandbox.outside("whole").display().to_string();
     let work = format!(
-        "git commit -q --allow-empty -m second; git init -q below; echo more >> file.txt; mkfifo fifo; echo left > left.txt \
+        "git commit -q --allow-empty -m second; git init -q --template= below; echo more >> file.txt; mkfifo fifo; echo left > left.txt \
          && echo $GITSPOOL_RUN >> {whole}"
     );
     let command = json!({"shell": job(&sandbox, &work), "workspace": {"kind": "worktree", "cleanup": "all"}});
