@@ -401,6 +401,51 @@ fn beside_own(area: Area, path: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock;
+    use crate::worktree::tests::Yard;
+
+    /// Restores what `deed` has made of the ref `k`, into a new worktree.
+    fn restored(deed: &str) -> Result<Restored, RestoreError> {
+        let yard = Yard::new();
+        yard.at(&yard.repository, deed);
+        let common = yard.repository.join(".git");
+        let repository = Repository::open(&common).unwrap();
+        let kept = kept::read(&repository, repository.ref_value("refs/k").unwrap().unwrap())?;
+        store::make_dir(&yard.state.locks()).unwrap();
+        let lock = lock::wait_exclusive(&yard.state.place_lock("x")).unwrap();
+        let top = yard.repository.with_file_name("restored");
+        let restored = as_worktree(&common, &kept, &top, None, &Launcher::default(), lock);
+        assert!(!yard.repository.with_file_name("outside").join("x").exists(), "{deed}");
+        restored
+    }
+
+    #[test]
+    fn what_somebody_forged_leads_nowhere_else() {
+        const RECORD: &str = "blob=$(echo evil | git hash-object -w --stdin); link=$(printf ../outside | git hash-object -w --stdin)
+            mkdir ../outside; head=$(git rev-parse HEAD)
+            commit() { git commit-tree \"$1\" $2 -m \"gitspool: $3\"; }
+            keep() { # MANIFEST TREE
+                json=$(echo '{\"format\":1,\"run\":\"01890a5d-ac96-774b-bcce-b302099a8057.1\"}' | git hash-object -w --stdin)
+                list=$(printf \"$1\" | git hash-object -w --stdin); none=$(git hash-object -w /dev/null)
+                tree=$(printf '100644 blob %s\\tindex\\n100644 blob %s\\tmanifest\\n100644 blob %s\\trecord.json\\n' $none $list $json | git mktree)
+                record=$(commit $tree '' 'what no tree holds'); top=$(commit $2 \"-p $head -p $record\" 'uncommitted work')
+                git update-ref refs/k $top; }
+            own=$(git rev-parse HEAD^{tree})\n";
+        for forged in [
+            "keep \"w link 777 $link way\\0w file 644 $blob way/x\\0\" $own",
+            "keep \"w file 644 $blob a/../../outside/x\\0\" $own",
+            "git symbolic-ref HEAD; way=$(printf '120000 blob %s\\tway\\n' $link | git mktree); head=$(commit $way \"-p $head\" x)
+             keep \"w file 644 $blob way/x\\0\" $way",
+            "keep '' $(printf '100644 blob %s\\t.git\\n' $blob | git mktree)",
+        ] {
+            let refused = restored(&format!("{RECORD}{forged}"));
+            assert!(refused.is_err(), "{forged}: {refused:?}");
+        }
+        let well =
+            restored(&format!("{RECORD}keep \"w file 600 $blob a/.git/x\\0w fifo 600 - f/o\\0\" $own"))
+                .unwrap();
+        assert_eq!(well.files, 1);
+    }
 
     #[test]
     fn a_repository_in_place_of_the_worktrees_own_comes_back_beside_it() {
