@@ -1,7 +1,7 @@
 //! The breaker of a queue: when so many of its runs have broken one after the other, nothing more of it starts. Pure.
 //!
 //! A run is broken when it came to nothing by no doing of its agent: nobody saw how it ended, or its agent could not be
-//! started. What an agent does, also that it fails, says nothing against the queue. How many there were stands in the lines
+//! started. What an agent does, also that it fails, says nothing against the queue; nor does a program that a task names itself. How many there were stands in the lines
 //! of the log that tell the ends of runs, so that folding them needs no rules; a queue that is paused and goes on begins anew.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,8 @@ pub(crate) enum Ending {
     Broken,
     /// Its agent did something.
     Worked,
-    /// Somebody ended it before, or the machine went down: that is nothing about the queue.
+    /// Somebody ended it before, the machine went down, or the task names a program that cannot be started: that is
+    /// nothing about the queue.
     Neither,
 }
 
@@ -50,11 +51,23 @@ pub(crate) fn is_usual(broken_max: &u32) -> bool {
     *broken_max == BROKEN_MAX
 }
 
-/// What a run that ended with `outcome` says; `began` when its agent was started.
-pub(crate) fn ending(outcome: Outcome, began: bool) -> Ending {
+/// How far a run came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// Its agent was started.
+    Begun,
+    /// It was not.
+    NotBegun,
+    /// It was not, and is a program that the task itself names.
+    NoProgram,
+}
+
+/// What a run says that ended with `outcome`.
+pub(crate) fn ending(outcome: Outcome, came: Came) -> Ending {
     match outcome {
         Outcome::Lost => Ending::Broken,
-        Outcome::Failed if !began => Ending::Broken,
+        Outcome::Failed if came == Came::NotBegun => Ending::Broken,
+        Outcome::Failed if came == Came::NoProgram => Ending::Neither,
         Outcome::Succeeded | Outcome::Failed | Outcome::Signalled | Outcome::TimedOut => Ending::Worked,
         Outcome::Cancelled
         | Outcome::Interrupted
@@ -124,10 +137,15 @@ mod tests {
 
     #[test]
     fn only_what_came_to_nothing_by_no_doing_of_an_agent_counts_as_broken() {
-        for began in [false, true] {
+        for came in [Came::Begun, Came::NotBegun, Came::NoProgram] {
+            let failed = match came {
+                Came::Begun => Ending::Worked,
+                Came::NotBegun => Ending::Broken,
+                Came::NoProgram => Ending::Neither,
+            };
             for (outcome, expected) in [
                 (Outcome::Succeeded, Ending::Worked),
-                (Outcome::Failed, if began { Ending::Worked } else { Ending::Broken }),
+                (Outcome::Failed, failed),
                 (Outcome::Signalled, Ending::Worked),
                 (Outcome::TimedOut, Ending::Worked),
                 (Outcome::Cancelled, Ending::Neither),
@@ -137,7 +155,7 @@ mod tests {
                 (Outcome::Skipped, Ending::Neither),
                 (Outcome::Expired, Ending::Neither),
             ] {
-                assert_eq!(ending(outcome, began), expected, "{outcome:?} {began}");
+                assert_eq!(ending(outcome, came), expected, "{outcome:?} {came:?}");
             }
         }
     }

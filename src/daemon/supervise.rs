@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::assignment::Assignment;
-use crate::breaker;
+use crate::breaker::{self, Came};
 use crate::cgroup;
 use crate::clock;
 use crate::event::By;
@@ -129,13 +129,23 @@ impl Daemon {
         };
         let ended = task::Event::RunEnded { attempt: run.attempt, outcome, next };
         let why = format!("run {run} {}: {}", outcome.words(), evidence.words());
-        let ending = Some(breaker::ending(outcome, outcome != Outcome::Failed || self.has_begun(run)?));
+        let ending = Some(breaker::ending(outcome, self.came(run, outcome, &evidence)?));
         let told = Told { evidence: Some(evidence), reason, ending, ..Told::by(By::Run) };
         let queue = self.spec_of(run.task).map(|spec| spec.queue.clone());
         self.decide(run.task, &ended, told);
         queue.into_iter().for_each(|queue| self.pause_if_broken(&queue, &why));
         self.look_at_worktrees();
         Ok(())
+    }
+
+    /// How far a run came.
+    fn came(&self, run: RunId, outcome: Outcome, evidence: &Evidence) -> Result<Came, StoreError> {
+        if outcome != Outcome::Failed || self.has_begun(run)? {
+            return Ok(Came::Begun);
+        }
+        let names_it = self.spec_of(run.task).is_some_and(|spec| spec.prompt.is_none());
+        // With an exit code: the launch stage had all, and could not become the program.
+        Ok(if names_it && evidence.exit_code.is_some() { Came::NoProgram } else { Came::NotBegun })
     }
 
     /// Whether the agent of a run was started.

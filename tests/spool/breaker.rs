@@ -7,9 +7,17 @@ use serde_json::{Value, json};
 use crate::check::check;
 use crate::sandbox::{Sandbox, names, signal};
 
-/// What comes to nothing before an agent begins.
+/// A spool whose agent is not installed.
+fn without_agent() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let profile = json!({"driver": "exec", "argv": ["/no/such/program"]});
+    fs::write(sandbox.spool("agents/default.json"), profile.to_string()).unwrap();
+    sandbox
+}
+
+/// What comes to nothing there before its agent begins.
 fn broken() -> Value {
-    json!({"run": ["/no/such/program"]})
+    json!({"prompt": "do it", "workspace": {"kind": "none"}})
 }
 
 fn paused(sandbox: &Sandbox) -> Option<String> {
@@ -39,7 +47,7 @@ fn submit_broken(sandbox: &Sandbox, count: usize) {
 
 #[test]
 fn after_five_runs_that_came_to_nothing_a_queue_starts_no_more_until_it_is_resumed() {
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = without_agent();
     sandbox.set_slots(1);
     fs::write(sandbox.spool("queue/default/PAUSED"), "").unwrap();
     sandbox.start();
@@ -87,7 +95,7 @@ fn after_five_runs_that_came_to_nothing_a_queue_starts_no_more_until_it_is_resum
 
 #[test]
 fn what_an_agent_does_trips_no_breaker_and_a_queue_may_have_none() {
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = without_agent();
     sandbox.start();
     sandbox.run(sandbox.gitspool(&["queue", "set", "default", "--slots", "1", "--breaker", "2"]));
     for (number, command) in [
@@ -95,6 +103,7 @@ fn what_an_agent_does_trips_no_breaker_and_a_queue_may_have_none() {
         json!({"shell": "kill -9 $$"}),
         json!({"shell": "exit 1"}),
         broken(),
+        json!({"run": ["/no/such/program"]}),
         json!({"shell": "true"}),
         broken(),
         json!({"shell": "exit 126"}),
@@ -105,7 +114,7 @@ fn what_an_agent_does_trips_no_breaker_and_a_queue_may_have_none() {
     {
         sandbox.carry_out(&format!("job{number}"), command);
     }
-    assert_eq!((counted(&sandbox), paused(&sandbox)), (vec![0, 0, 0, 1, 0, 1, 0, 0], None));
+    assert_eq!((counted(&sandbox), paused(&sandbox)), (vec![0, 0, 0, 1, 1, 0, 1, 0, 0], None));
     sandbox.run(sandbox.gitspool(&["queue", "set", "default", "--breaker", "0"]));
     for number in 0..7 {
         sandbox.carry_out(&format!("broken{number}"), &broken());
@@ -120,7 +129,7 @@ fn what_an_agent_does_trips_no_breaker_and_a_queue_may_have_none() {
 
 #[test]
 fn runs_that_nobody_saw_end_trip_a_breaker_and_who_removes_the_file_resets_it() {
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = without_agent();
     sandbox.set_queue(&json!({"slots": 1, "breaker": 2}));
     sandbox.start();
     let kill_one = |sandbox: &Sandbox, name: &str| {
@@ -148,7 +157,7 @@ fn runs_that_nobody_saw_end_trip_a_breaker_and_who_removes_the_file_resets_it() 
 
 #[test]
 fn a_queue_is_paused_and_resumed_by_commands_and_by_hand_and_the_log_tells_by_whom() {
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = without_agent();
     sandbox.start();
     sandbox.run(sandbox.gitspool(&["pause", "default", "--reason", "lunch"]));
     // The daemon may not have been there yet.
@@ -191,7 +200,7 @@ fn a_queue_is_paused_and_resumed_by_commands_and_by_hand_and_the_log_tells_by_wh
 
 #[test]
 fn a_queue_whose_whole_folder_is_removed_stays_paused() {
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = without_agent();
     sandbox.start();
     sandbox.run(sandbox.gitspool(&["pause"]));
     let waits = sandbox.submit("waits", &json!({"shell": "true"}));

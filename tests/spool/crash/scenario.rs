@@ -377,7 +377,9 @@ fn waiting_till_now() -> Sandbox {
 fn ready_and_broken() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.set_queue(&json!({"slots": 1, "breaker": 1}));
-    admitted(&sandbox, "job", &json!({"run": ["/no/such/program"], "workspace": {"kind": "none"}}));
+    let profile = json!({"driver": "exec", "argv": ["/no/such/program"]});
+    fs::write(sandbox.spool("agents/default.json"), profile.to_string()).unwrap();
+    admitted(&sandbox, "job", &json!({"prompt": "do it", "workspace": {"kind": "none"}}));
     admitted(&sandbox, "next", &plain_job(&sandbox));
     go_on(&sandbox);
     sandbox
