@@ -48,6 +48,9 @@ impl Receipt {
             Event::Refused { refusal, .. } => (None, None, None, Some(refusal.clone())),
             Event::Paused { queue, .. } => (None, Some(format!("queue {queue} is paused")), None, None),
             Event::Resumed { queue, .. } => (None, Some(format!("queue {queue} goes on")), None, None),
+            Event::Collected { removed, target: Some(_), .. } if removed.is_nothing() => {
+                (None, Some("nothing: it was removed already".to_owned()), None, None)
+            }
             Event::Collected { removed, .. } => (None, Some(removed.words()), None, None),
             Event::EditRefused { .. }
             | Event::Notice(_)

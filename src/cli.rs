@@ -28,6 +28,7 @@ mod release;
 mod rerank;
 mod rerun;
 mod resume;
+mod rm;
 mod retry;
 mod run;
 mod say;
@@ -166,6 +167,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     Fsck(fsck::Arguments),
     Gc(gc::Arguments),
+    Rm(rm::Arguments),
     Kept(kept::Arguments),
 }
 
@@ -289,6 +291,7 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Fsck(arguments) => fsck::run(context, &arguments),
         Verb::Gc(arguments) => gc::run(context, &arguments),
+        Verb::Rm(arguments) => rm::run(context, &arguments),
         Verb::Kept(arguments) => kept::run(context, &arguments),
     }
 }

@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Note(Note),
     /// Says what somebody has seen.
     MarkRead(MarkRead),
+    /// Removes a task that has ended, or a run of it.
+    Rm {
+        target: String,
+    },
     /// Removes what has ended long since.
     Gc(retention::Asked),
 }
@@ -136,7 +140,7 @@ impl ToRun {
 }
 
 /// The types of commands, as they stand in files.
-pub(crate) const TYPES: [&str; 16] = [
+pub(crate) const TYPES: [&str; 17] = [
     "submit",
     "cancel",
     "hold",
@@ -153,6 +157,7 @@ pub(crate) const TYPES: [&str; 16] = [
     "note",
     "mark_read",
     "gc",
+    "rm",
 ];
 
 /// Whether a command of this type is passed on to a run when it is accepted, and changes what is read of it.
@@ -178,6 +183,7 @@ impl Command {
             Command::Note(_) => "note",
             Command::MarkRead(_) => "mark_read",
             Command::Gc(_) => "gc",
+            Command::Rm { .. } => "rm",
         }
     }
 }
@@ -301,6 +307,7 @@ fn parse_kind(map: Map<String, Value>, kind: &str) -> Result<Command, Refusal> {
         "note" => of_shape(map, &NOTE).map(Command::Note),
         "mark_read" => mark_read::parse(map).map(Command::MarkRead),
         "gc" => of_shape(map, &retention::ASKED).map(Command::Gc),
+        "rm" => of_shape(map, &TARGET).map(|Targeted { target, .. }| Command::Rm { target }),
         other => Err(Refusal::unknown(Kind::UnknownType, "type", other, &TYPES).at("$.type")),
     }
 }
@@ -329,11 +336,7 @@ fn parse_submit(mut map: Map<String, Value>) -> Result<Command, Refusal> {
     }
     json::check_keys(&map, &spec::SUBMIT, "$")?;
     map.remove("type");
-    let is_said = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
-    if is_said("deadline_at") && is_said("deadline_seconds") {
-        let message = "a task has a time by which it starts, or so many seconds, and not both";
-        return Err(Refusal::new(Kind::Conflict, message).at("$.deadline_seconds"));
-    }
+    spec::check_said(&map)?;
     let said = Said::of(&map);
     let beside = ["id", "rank", "held"].into_iter().filter_map(|key| map.remove_entry(key)).collect();
     let Beside { id, rank, held } = json::typed(beside)?;

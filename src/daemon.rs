@@ -34,7 +34,7 @@ mod who;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,8 +71,10 @@ pub(crate) use who::{DaemonRecord, FailedNotice, RefusedEdit, Short, daemon_reco
 
 /// How many inputs wait for the deciding thread before their sources do.
 const INPUTS_MAX: usize = 1024;
-/// How many jobs wait for the upkeep's thread; what does not fit comes again.
+/// How many jobs the upkeep's thread is given at once.
 const UPKEEP_JOBS_MAX: usize = 4;
+/// How many commands that are its jobs may wait until it has done others; what does not fit is refused.
+const REMOVALS_MAX: usize = 10_000;
 /// How many inputs one batch takes.
 const BATCH_MAX: usize = 512;
 /// How often the queues' folders are looked through without a hint.
@@ -162,6 +164,8 @@ struct Daemon {
     upkeep_day: Option<Date>,
     /// How many jobs that remove what has ended are not done.
     collecting: usize,
+    /// Those of them that its thread was not given yet.
+    removals: VecDeque<upkeep::Job>,
     /// When it will have been quiet for long enough, if nothing more is decided.
     quiet_at: Moment,
     /// Lets only cancels in while there is a shortage.

@@ -118,6 +118,9 @@ pub(crate) enum Event {
     #[serde(rename = "gc.done")]
     Collected {
         removed: Tally,
+        /// The task or the run, when one was asked for.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        target: Option<String>,
         /// Absent when the daemon did it by itself.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         command: Option<Origin>,

@@ -87,7 +87,10 @@ fn print(command: &Command) -> Value {
             value
         }
         Command::Cancel { target, reason } => json!({"type": kind, "target": target, "reason": reason}),
-        Command::Hold { target } | Command::Release { target } | Command::Retry { target } => {
+        Command::Hold { target }
+        | Command::Release { target }
+        | Command::Retry { target }
+        | Command::Rm { target } => {
             json!({"type": kind, "target": target})
         }
         Command::Rerank { target, rank } => json!({"type": kind, "target": target, "rank": u8::from(*rank)}),

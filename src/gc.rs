@@ -10,6 +10,8 @@
 
 mod answers;
 mod dropped;
+mod one;
+mod other;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -34,6 +36,8 @@ use crate::store::{self, StoreError};
 use crate::time::{self, Timestamp};
 
 pub(crate) use answers::text_of_spec;
+pub(crate) use one::{One, plan_one, reclaim_all};
+pub(crate) use other::{Other, What};
 
 /// How many tasks of a day are noted as removed at once.
 const NOTED_AT_ONCE: usize = 1000;
@@ -62,32 +66,6 @@ pub(crate) struct Leaving {
     pub(crate) bytes: u64,
 }
 
-/// Anything else that goes.
-#[derive(Debug)]
-pub(crate) struct Other {
-    pub(crate) what: What,
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    /// A day's folder of receipts or refused files.
-    Answers,
-    Segment,
-    Text,
-}
-
-impl What {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            What::Answers => "answers",
-            What::Segment => "segment",
-            What::Text => "text",
-        }
-    }
-}
-
 impl Leaving {
     /// All that goes of it.
     pub(crate) fn paths(&self, layout: &Layout) -> Vec<PathBuf> {
@@ -107,13 +85,13 @@ impl Plan {
         let others = self.others.iter().map(|other| other.bytes);
         Tally {
             tasks: self.tasks.len() as u64,
-            runs: self.tasks.iter().map(|leaving| leaving.runs.len() as u64).sum(),
+            runs: self.tasks.iter().map(|leaving| leaving.runs.len() as u64).sum::<u64>() + of(What::Run),
             days: of(What::Answers),
             segments: of(What::Segment),
             texts: of(What::Text),
             bytes: self.tasks.iter().map(|leaving| leaving.bytes).chain(others).sum(),
             stay: self.stays.len() as u64,
-            workspaces: self.free_worktrees().count() as u64,
+            workspaces: self.free_worktrees().count() as u64 + of(What::Workspace),
             kept: self.kept.len() as u64,
             kept_bytes: self.kept.iter().map(|(_, bytes)| bytes).sum(),
         }
@@ -306,6 +284,11 @@ pub(crate) fn remove(
                 store::remove_tree(&path)?;
                 tally.days += 1;
             }
+            What::Run => {
+                one::remove_run(layout, &path)?;
+                tally.runs += 1;
+            }
+            What::Workspace => tally.workspaces += 1,
             What::Segment => {
                 store::remove(&path)?;
                 tally.segments += 1;

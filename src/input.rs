@@ -54,6 +54,8 @@ pub(crate) struct Undelivered {
 pub(crate) struct Collected {
     /// The command that asked for it.
     pub(crate) origin: Option<Origin>,
+    /// The task or the run, when one was asked for.
+    pub(crate) target: Option<String>,
     /// How much was removed; and texts that no task needs that has ended.
-    pub(crate) result: Result<(Tally, Vec<PathBuf>), Failure>,
+    pub(crate) result: Result<(Tally, Vec<PathBuf>), Refusal>,
 }

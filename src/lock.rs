@@ -77,6 +77,17 @@ pub(crate) fn is_held(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Whether nobody holds the lock at `path`, or gives it up within a moment: a process that was killed has it a little longer.
+pub(crate) fn comes_free(path: &Path) -> Result<bool, StoreError> {
+    for _ in 0..100 {
+        if !is_held(path)? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
 fn try_lock(path: &Path, file: File) -> Result<Option<Lock>, StoreError> {
     Ok(store::at("lock", path, disk::try_lock(&file))?.then_some(Lock { file }))
 }
@@ -98,8 +109,9 @@ mod tests {
         let lock = try_exclusive(&path).unwrap().unwrap();
         assert!(is_held(&path).unwrap());
         assert!(try_exclusive(&path).unwrap().is_none());
+        assert!(!comes_free(&path).unwrap());
         drop(lock);
-        assert!(!is_held(&path).unwrap());
+        assert!(!is_held(&path).unwrap() && comes_free(&path).unwrap());
         assert!(try_exclusive(&path).unwrap().is_some());
     }
 }

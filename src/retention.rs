@@ -192,7 +192,7 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     /// Tasks that were to go and stay, since a workspace of theirs still stands.
     pub(crate) stay: u64,
-    /// Worktrees of runs that stay.
+    /// Worktrees that went; what was in them is kept.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub(crate) workspaces: u64,
     /// Kept refs that were dropped, and how much only they kept: git gives that back with its own next gc.

@@ -20,6 +20,7 @@ use crate::retry::{After, Retry};
 use crate::time::Timestamp;
 use crate::workspace;
 
+pub(crate) use deadline::check_said;
 use place::WORKSPACE;
 pub(crate) use place::WorkspaceSpec;
 pub(crate) use read::{of, parse};

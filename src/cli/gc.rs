@@ -80,8 +80,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, Cl
 
 /// Prints what would go.
 fn tell(context: &Context, spool: &Spool, asked: &Asked) -> Result<Answer, CliError> {
-    let plan = gc::plan(spool, asked, clock::now())?;
-    for (bytes, row) in rows(&spool.layout, &plan) {
+    tell_plan(context, &spool.layout, &gc::plan(spool, asked, clock::now())?)?;
+    Ok(Answer::Yes)
+}
+
+/// Prints what a plan says, with the size of each thing.
+pub(super) fn tell_plan(context: &Context, layout: &Layout, plan: &Plan) -> Result<(), CliError> {
+    for (bytes, row) in rows(layout, plan) {
         if context.json {
             print_json(&row)?;
             continue;
@@ -100,7 +105,7 @@ fn tell(context: &Context, spool: &Spool, asked: &Asked) -> Result<Answer, CliEr
         }
     }
     talk(&format!("gitspool: would remove {}", plan.tally().words()));
-    Ok(Answer::Yes)
+    Ok(())
 }
 
 /// All that goes, with its size, in the order in which it goes.

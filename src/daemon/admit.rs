@@ -94,6 +94,7 @@ impl Daemon {
             Command::Note(note) => self.note(origin, note, scope).map(Some),
             Command::MarkRead(mark_read) => self.mark_read(origin, mark_read, scope).map(Some),
             Command::Gc(asked) => self.have_collected(origin, asked, scope),
+            Command::Rm { target } => self.have_removed(origin, &target, scope),
         }
     }
 

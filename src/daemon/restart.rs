@@ -106,6 +106,7 @@ impl Daemon {
             upkeep: workers.upkeep,
             upkeep_day: None,
             collecting: 0,
+            removals: std::collections::VecDeque::new(),
             quiet_at: now,
             gate: Gate::default(),
             postponed: Vec::new(),

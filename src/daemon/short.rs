@@ -156,7 +156,7 @@ impl Daemon {
     /// Whether it is a cancel of a task that is there: one that is not may still wait to be admitted.
     fn may_go_first(&self, asked: Option<&Asked>) -> bool {
         // What makes room is what is waited for.
-        if matches!(asked, Some(Asked { command: Command::Gc(_), .. })) {
+        if matches!(asked, Some(Asked { command: Command::Gc(_) | Command::Rm { .. }, .. })) {
             return true;
         }
         let Some(Asked { command: Command::Cancel { target, .. }, .. }) = asked else { return false };

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use crate::clock;
 use crate::event::{Event, Origin};
-use crate::gc;
+use crate::gc::{self, One};
 use crate::history;
-use crate::id::Name;
+use crate::id::{Name, RunId};
 use crate::input::{Collected, Input};
 use crate::reclaim;
 use crate::refusal::{Kind, Refusal};
@@ -24,8 +24,9 @@ use crate::spool::Spool;
 use crate::store::{self, StoreError};
 use crate::task::State;
 
-use super::Daemon;
 use super::batch::Decision;
+use super::target::Found;
+use super::{Daemon, REMOVALS_MAX};
 
 /// How long a segment stays as it is, for `grep` and for backups.
 const PLAIN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -38,6 +39,8 @@ pub(super) enum Job {
     Worktrees,
     /// A command asks for it.
     Collect(Origin, Asked),
+    /// The same of one task, or of one run.
+    Remove(Origin, One),
 }
 
 /// Does what it is given, until the daemon ends.
@@ -60,6 +63,7 @@ pub(super) fn run(
             }),
             Job::Worktrees => look_again(spool, false, &goes_on),
             Job::Collect(origin, asked) => collect(spool, Some(origin), &asked, &goes_on),
+            Job::Remove(origin, one) => remove_one(spool, origin, one, &goes_on),
         };
         if let Err(error) = &done {
             // Nobody listens any more when the daemon ends.
@@ -114,13 +118,42 @@ fn collect(
         .and_then(|plan| gc::remove(spool, plan, goes_on));
     match removed {
         Err(error) if error.is_failed_sync() => Err(error),
-        removed => Ok(Some(Collected { origin, result: removed.map_err(|error| error.failure()) })),
+        removed => {
+            let result = removed.map_err(|error| refused(&error));
+            Ok(Some(Collected { origin, target: None, result }))
+        }
     }
+}
+
+/// Removes one task or run, with its workspaces; what could not be, and why, is told whoever has asked, but for a failed sync.
+fn remove_one(
+    spool: &Spool,
+    origin: Origin,
+    one: One,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Collected>, StoreError> {
+    let planned = gc::empty_trash(&spool.layout).map_err(|error| refused(&error)).and_then(|()| {
+        let plan = gc::plan_one(spool, one)?;
+        gc::reclaim_all(spool, &plan, goes_on)?;
+        Ok(plan)
+    });
+    let result = match planned.map(|plan| gc::remove(spool, plan, goes_on)) {
+        Ok(Err(error)) if error.is_failed_sync() => return Err(error),
+        Ok(removed) => removed.map_err(|error| refused(&error)),
+        Err(refusal) => Err(refusal),
+    };
+    Ok(Some(Collected { origin: Some(origin), target: Some(one.target()), result }))
+}
+
+fn refused(error: &StoreError) -> Refusal {
+    let refusal = Refusal::new(Kind::Unreadable, error.to_string());
+    refusal.hint("what was removed until then stays so; what is asked for again goes on with it")
 }
 
 impl Daemon {
     /// Has the upkeep done that is due with each new day.
     pub(super) fn look_at_day(&mut self) {
+        self.give_removals();
         let today = clock::now().date();
         if self.upkeep_day.as_ref() == Some(&today) {
             return;
@@ -133,14 +166,54 @@ impl Daemon {
         }
     }
 
-    /// Gives the thread a job, unless it has several, or something is being brought back that would be removed.
+    /// Has a task removed that has ended, or a run of it; the command is answered then.
+    pub(super) fn have_removed(
+        &mut self,
+        origin: &Origin,
+        target: &str,
+        scope: &Scope,
+    ) -> Result<Option<Event>, Refusal> {
+        let conflict = |message: String| Refusal::new(Kind::Conflict, message).at("$.target");
+        let attempt = match (target.contains('.'), target.parse::<RunId>()) {
+            (_, Ok(run)) => Some(run.attempt),
+            (false, Err(_)) => None,
+            (true, Err(_)) => {
+                let refusal =
+                    Refusal::new(Kind::InvalidValue, format!("{target:?} is neither a task nor a run"));
+                return Err(refusal.at("$.target").hint("give a whole id: TASK, or TASK.ATTEMPT"));
+            }
+        };
+        let task = match self.find(target, scope)? {
+            Found::Ended(task, _) => task,
+            Found::Live(task) => {
+                let state = self.queues.task(task).map_or("gone", |live| live.state.word());
+                let refusal = conflict(format!("task {task} has not ended, it is {state}"));
+                return Err(refusal.hint(format!("`gitspool cancel {task}` first")));
+            }
+        };
+        let is_new = self.ended.contains_key(&task);
+        if !is_new && self.has_upkeep_done(Job::Remove(origin.clone(), One { task, attempt })) {
+            return Ok(None);
+        }
+        Err(conflict("something is just ending, being retried or removed".to_owned())
+            .hint("ask again in a moment"))
+    }
+
+    /// Gives the thread a job, or keeps it until it has done others; unless something is being brought back that would be removed.
     fn has_upkeep_done(&mut self, job: Job) -> bool {
         let retried = |decision: &Decision| decision.before.as_ref().is_some_and(State::is_ended);
         let removes = !matches!(job, Job::Day { removes: false } | Job::Worktrees);
         if removes && (self.batch.iter().any(retried) || !self.undone.is_empty()) {
             return false;
         }
-        let done = self.upkeep.try_send(job).is_ok();
+        let done = match self.upkeep.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(job)) if removes && self.removals.len() < REMOVALS_MAX => {
+                self.removals.push_back(job);
+                true
+            }
+            Err(_) => false,
+        };
         self.collecting += usize::from(done && removes);
         done
     }
@@ -149,6 +222,15 @@ impl Daemon {
     pub(super) fn look_at_worktrees(&mut self) {
         if self.spool.settings.workspaces_bytes_max.is_some() {
             self.has_upkeep_done(Job::Worktrees);
+        }
+    }
+
+    /// Gives the thread what had to wait.
+    fn give_removals(&mut self) {
+        while let Some(job) = self.removals.pop_front() {
+            if let Err(TrySendError::Full(job)) = self.upkeep.try_send(job) {
+                return self.removals.push_front(job);
+            }
         }
     }
 
@@ -182,8 +264,9 @@ impl Daemon {
     }
 
     /// Takes note of what was removed.
-    pub(super) fn collected(&mut self, Collected { origin: command, result }: Collected) {
+    pub(super) fn collected(&mut self, Collected { origin: command, target, result }: Collected) {
         self.collecting = self.collecting.saturating_sub(1);
+        self.give_removals();
         let event = match (result, command) {
             (Ok((mut removed, texts)), command) => {
                 for text in texts.iter().filter(|text| !self.needs_text(text)) {
@@ -193,14 +276,15 @@ impl Daemon {
                 if command.is_none() && removed.is_nothing() {
                     return;
                 }
-                Event::Collected { removed, command }
+                Event::Collected { removed, target, command }
             }
-            (Err(failure), command) => {
-                tracing::error!("not all was removed that was to go: {}", failure.why);
+            (Err(refusal), command) => {
+                if refusal.kind != Kind::Conflict {
+                    tracing::error!("not all was removed that was to go: {refusal}");
+                }
                 let Some(command) = command else { return };
                 let command = Origin { key: None, ..command };
-                let refusal = Refusal::new(Kind::Unreadable, failure.why)
-                    .hint("what was removed until then stays so; the next gc goes on");
+                let refusal = Refusal { for_now: None, ..refusal };
                 Event::Refused { command, refusal: refusal.clipped() }
             }
         };

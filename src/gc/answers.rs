@@ -87,7 +87,7 @@ pub(super) fn texts(
 }
 
 /// The text that holds the spec of the task with that file, if it is a long one.
-fn text_of(layout: &Layout, file: &Path) -> Option<PathBuf> {
+pub(super) fn text_of(layout: &Layout, file: &Path) -> Option<PathBuf> {
     // A picture is longer than what stands in the log.
     store::bytes_of(file).filter(|bytes| *bytes > INLINE_BYTES_MAX as u64)?;
     let spec: Spec = serde_json::from_slice(&store::read_if_there(file).ok()??).ok()?;

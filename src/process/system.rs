@@ -61,11 +61,15 @@ pub(crate) fn start_notifier(
 }
 
 /// Starts our own program with these arguments for a run, and waits for its end, half an hour at most and as long as `goes_on`;
-/// then it is ended, with all that it has started.
+/// then it is ended, with all that it has started. Returns what it says.
 ///
 /// # Errors
 /// When it cannot be started, does not succeed, or is ended.
-pub(crate) fn carry_out(arguments: &[OsString], run: RunId, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+pub(crate) fn carry_out(
+    arguments: &[OsString],
+    run: RunId,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<Vec<u8>> {
     const AT_MOST: Duration = Duration::from_secs(30 * 60);
     /// How long it may take until it is seen that nothing goes on.
     const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
@@ -75,7 +79,7 @@ pub(crate) fn carry_out(arguments: &[OsString], run: RunId, goes_on: &dyn Fn() -
     let until = clock::monotonic() + AT_MOST;
     let mut child = command.spawn()?;
     let mut stdout = child.stdout.take().expect("because stdout is piped");
-    let mut answer = [0; 4096];
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
     // What it writes ends with itself.
     loop {
         let mut sources = [PollFd::new(&stdout, PollFlags::IN)];
@@ -85,12 +89,15 @@ pub(crate) fn carry_out(arguments: &[OsString], run: RunId, goes_on: &dyn Fn() -
             kill_marked(run);
             break;
         }
-        if ready.is_ok_and(|ready| ready > 0) && stdout.read(&mut answer)? == 0 {
-            break;
+        if ready.is_ok_and(|ready| ready > 0) {
+            match stdout.read(&mut part)? {
+                0 => break,
+                bytes => answer.extend_from_slice(&part[..bytes]),
+            }
         }
     }
     let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    if status.success() { Ok(answer) } else { Err(io::Error::other(format!("it ended with {status}"))) }
 }
 
 /// Has the user edit a file with an editor, which may be a program with arguments, as in `$EDITOR`; waits for its end.

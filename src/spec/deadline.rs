@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::Spec;
 use crate::refusal::{Kind, Refusal};
 use crate::time::Timestamp;
+
+/// Refuses a submit that says two deadlines; the spec of a task that was admitted has both keys.
+pub(crate) fn check_said(map: &Map<String, Value>) -> Result<(), Refusal> {
+    let is_said = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
+    if is_said("deadline_at") && is_said("deadline_seconds") {
+        let message = "a task has a time by which it starts, or so many seconds, and not both";
+        return Err(Refusal::new(Kind::Conflict, message).at("$.deadline_seconds"));
+    }
+    Ok(())
+}
 
 impl Spec {
     /// Fixes the deadline of a task that is admitted at `now`, or told at `now` to have another one.

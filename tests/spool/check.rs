@@ -318,9 +318,17 @@ fn check_runs(sandbox: &Sandbox, tasks: &BTreeMap<String, Told>, problems: &mut 
         }
     }
     let removed = removed(sandbox);
+    let gone: BTreeSet<String> =
+        sandbox.log().iter().filter_map(|line| Some(line["target"].as_str()?.to_owned())).collect();
     for (task, told) in tasks.iter().filter(|(task, _)| !removed.contains(*task)) {
         for attempt in 1..=told.attempts_over() {
             let dir = sandbox.run_dir(task, u32::try_from(attempt).unwrap());
+            if gone.contains(&format!("{task}.{attempt}")) {
+                if dir.exists() {
+                    problems.push(format!("{task}.{attempt} was removed, and is there"));
+                }
+                continue;
+            }
             let lines = json_lines(&dir.join("events.jsonl"));
             check_run(&format!("{task}.{attempt}"), &dir, &lines, problems);
             let last = attempt == told.attempts();

@@ -39,6 +39,7 @@ mod resources;
 mod restart;
 mod retries;
 mod retry;
+mod rm;
 mod runs;
 mod sandbox;
 mod scope;

@@ -107,7 +107,7 @@ pub(super) fn check_retention(spool: &Spool) -> Vec<Finding> {
         }
         if tally.stay > 0 {
             let what = format!("{} tasks of queue {queue} stay beyond what it keeps", tally.stay);
-            findings.push(warn(what, "their workspaces still stand; `gitspool gc --dry-run` names them"));
+            findings.push(warn(what, "their workspaces still stand; `gitspool gc --dry-run` names them, and `gitspool rm` keeps what is in a worktree"));
         }
     }
     findings

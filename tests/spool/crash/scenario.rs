@@ -19,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) hard: &'static [(&'static str, u64)],
 }
 
-pub(super) const SCENARIOS: [Scenario; 27] = [
+pub(super) const SCENARIOS: [Scenario; 28] = [
     Scenario { name: "init", prepare: Sandbox::without_spool, arguments: init, hard: &[("rename", 1)] },
     Scenario {
         name: "submit by the command line",
@@ -205,6 +205,18 @@ pub(super) const SCENARIOS: [Scenario; 27] = [
             ("-> spool/.local/trash", 1),
             ("unlink spool/queue/default/done", 1),
             ("unlink spool/texts", 1),
+        ],
+    },
+    Scenario {
+        name: "remove a task",
+        prepare: ended_in_worktree_and_removed,
+        arguments: drain,
+        hard: &[
+            ("kept", 1),
+            ("-> state/ID/trash", 1),
+            ("-> spool/removed", 1),
+            ("-> spool/.local/trash", 1),
+            ("unlink spool/queue/default/done", 1),
         ],
     },
     Scenario {
@@ -551,6 +563,18 @@ fn ended_and_collected() -> Sandbox {
     go_on(&sandbox);
     sandbox.drain();
     sandbox.drop_by_mv("gc.json", json!({"type": "gc", "keep": 0}).to_string());
+    sandbox
+}
+
+/// A task that has ended, whose worktree stands with something that nobody has committed; it is to be removed.
+fn ended_in_worktree_and_removed() -> Sandbox {
+    let sandbox = Sandbox::of_repository();
+    let work = "echo left > left.txt; echo more >> file.txt";
+    let command = json!({"shell": job(&sandbox, work), "workspace": {"kind": "worktree"}});
+    let task = admitted(&sandbox, "job", &command);
+    go_on(&sandbox);
+    sandbox.drain();
+    sandbox.drop_by_mv("rm.json", json!({"type": "rm", "target": task}).to_string());
     sandbox
 }
 

@@ -19,6 +19,8 @@ use crate::sandbox::{Sandbox, files_below, name_of, read_json};
 /// How long a sticky fault lasts from its first call on, if the program does not end before.
 const STICKS_FOR: Duration = Duration::from_millis(1500);
 
+const EARLY_AGENT: &str = "an agent before its run's first line is on disk";
+
 /// What came of a trial.
 pub(super) struct Trial {
     pub(super) seen: Seen,
@@ -42,7 +44,9 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
     let mut seen = first;
     let mut problems = ending_problems(scenario, fault, &seen, status, &output);
     problems.extend(failed_sync_problems(fault, &seen, status, &sandbox));
-    problems.extend(order_problems(&seen));
+    // Where a task is removed no agent is started: what git does in its worktree is done as an agent would.
+    let no_agent = |problem: &String| scenario.name == "remove a task" && *problem == EARLY_AGENT;
+    problems.extend(order_problems(&seen).into_iter().filter(|problem| !no_agent(problem)));
     let before = look(&sandbox);
     if scenario.name == "init" {
         sandbox.run(sandbox.gitspool(&["init"]));
@@ -70,6 +74,9 @@ pub(super) fn run(scenario: &Scenario, fault: Fault, site: &Site, then: Option<&
     }
     problems.extend(notice_problems(fault, &sandbox));
     problems.extend(work_problems(&sandbox));
+    if scenario.name == "remove a task" {
+        problems.extend(removal_problems(&sandbox, matches!(fault, Fault::Fail { .. })));
+    }
     let is_failure = matches!(fault, Fault::Fail { .. });
     problems.extend(seen.panics.iter().filter(|_| is_failure).map(|said| format!("a panic: {said}")));
     if sandbox.daemon_log().contains("panicked at") {
@@ -224,7 +231,7 @@ pub(super) fn order_problems(seen: &Seen) -> Vec<String> {
     if let Some(agent) = first_agent
         && first_sync.is_none_or(|sync| sync > agent)
     {
-        problems.push("an agent before its run's first line is on disk".to_owned());
+        problems.push(EARLY_AGENT.to_owned());
     }
     problems.extend(begin_problems(seen));
     problems
@@ -407,6 +414,31 @@ fn notice_problems(fault: Fault, sandbox: &Sandbox) -> Vec<String> {
             .filter(|line| line["task"] == end["task"] && line["is_final"] == true)
             .count();
         problems.extend((finals != usize::from(wants)).then(|| format!("{finals} notices tell of {end}")));
+    }
+    problems
+}
+
+/// The task is gone, but when an error had its removal refused; and what was in its worktree is there or on its ref.
+fn removal_problems(sandbox: &Sandbox, may_refuse: bool) -> Vec<String> {
+    let log = sandbox.log();
+    let task = log.iter().find_map(|line| line["task"].as_str()).unwrap_or_default();
+    let left: Vec<PathBuf> = ["queue", "runs", ".local/trash"]
+        .iter()
+        .flat_map(|folder| files_below(&sandbox.spool(folder)))
+        .filter(|path| path.display().to_string().contains(task))
+        .collect();
+    let refused = may_refuse && log.iter().any(|line| line["type"] == "command.refused");
+    let mut problems = Vec::new();
+    if !refused && !left.is_empty() {
+        problems.push(format!("of a removed task is left {left:?}"));
+    }
+    let stands = || files_below(&sandbox.path("state")).iter().any(|path| name_of(path) == "left.txt");
+    let mut show = sandbox.command("git");
+    show.args(["cat-file", "-e", &format!("refs/gitspool/kept/{task}.1:left.txt")]);
+    show.current_dir(sandbox.repository());
+    let is_kept = show.output().is_ok_and(|output| output.status.success());
+    if !(is_kept || (refused && stands())) {
+        problems.push("what nobody had committed is neither there nor on its ref".to_owned());
     }
     problems
 }
