@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::breaker::{self, Breaker, Breakers, Ending};
+use crate::breaker::{self, Breaker, Breakers, Came, Ending};
 use crate::event::{By, Event, Origin};
-use crate::id::{Name, TaskId};
+use crate::id::{Name, RunId, TaskId};
 use crate::jsonl::{self, Line};
+use crate::outcome::{Evidence, Outcome};
+use crate::record;
 use crate::refusal::{Kind, Refusal};
 use crate::reserve;
 use crate::scope::Scope;
@@ -89,6 +91,25 @@ impl Daemon {
     /// Whether anything of a queue may start: where the file is gone, once the log tells.
     pub(super) fn goes_on(&self, queue: &Name) -> bool {
         !self.pauses.of(queue).paused && !store::exists(&self.layout.paused(queue))
+    }
+
+    /// How far a run came.
+    pub(super) fn came(&self, run: RunId, outcome: Outcome, evidence: &Evidence) -> Result<Came, StoreError> {
+        if outcome != Outcome::Failed || self.has_begun(run)? {
+            return Ok(Came::Begun);
+        }
+        let names_it = self.spec_of(run.task).is_some_and(|spec| spec.prompt.is_none());
+        // With an exit code: the launch stage had all, and could not become the program.
+        Ok(if names_it && evidence.exit_code.is_some() { Came::NoProgram } else { Came::NotBegun })
+    }
+
+    /// Whether the agent of a run was started.
+    fn has_begun(&self, run: RunId) -> Result<bool, StoreError> {
+        let paths = self.layout.run(run);
+        let log = store::read_if_there(&paths.log())?.unwrap_or_default();
+        let started = |line: &Line<record::Event>| matches!(line.event, record::Event::AgentStarted { .. });
+        // The launch stage tells when it could not become the agent.
+        Ok(jsonl::parse(&log).lines.iter().any(started) && !store::exists(&paths.launch_error()))
     }
 
     /// Takes note of the end of a run; tells how many of its queue have broken one after the other.

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::assignment::Assignment;
-use crate::breaker::{self, Came};
+use crate::breaker;
 use crate::cgroup;
 use crate::clock;
 use crate::event::By;
 use crate::id::{RunId, TaskId};
 use crate::input::Failure;
-use crate::jsonl::{self, Line};
+use crate::jsonl::{self};
 use crate::launched::Launch;
 use crate::lock::{self, Lock};
 use crate::log::{Durability, Log, LogError, Opened};
@@ -136,25 +136,6 @@ impl Daemon {
         queue.into_iter().for_each(|queue| self.pause_if_broken(&queue, &why));
         self.look_at_worktrees();
         Ok(())
-    }
-
-    /// How far a run came.
-    fn came(&self, run: RunId, outcome: Outcome, evidence: &Evidence) -> Result<Came, StoreError> {
-        if outcome != Outcome::Failed || self.has_begun(run)? {
-            return Ok(Came::Begun);
-        }
-        let names_it = self.spec_of(run.task).is_some_and(|spec| spec.prompt.is_none());
-        // With an exit code: the launch stage had all, and could not become the program.
-        Ok(if names_it && evidence.exit_code.is_some() { Came::NoProgram } else { Came::NotBegun })
-    }
-
-    /// Whether the agent of a run was started.
-    fn has_begun(&self, run: RunId) -> Result<bool, StoreError> {
-        let paths = self.layout.run(run);
-        let log = store::read_if_there(&paths.log())?.unwrap_or_default();
-        let started = |line: &Line<record::Event>| matches!(line.event, record::Event::AgentStarted { .. });
-        // The launch stage tells when it could not become the agent.
-        Ok(jsonl::parse(&log).lines.iter().any(started) && !store::exists(&paths.launch_error()))
     }
 
     /// What comes after a run, by its task's policy. A wait counts from the run's end.
