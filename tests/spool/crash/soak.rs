@@ -62,7 +62,8 @@ pub(super) fn carry_out(cases: Vec<Case>, time: Option<Duration>) -> Result {
     cases.iter().for_each(|case| *planned.entry(case.scenario.name).or_default() += 1);
     let left = Mutex::new(VecDeque::from(cases));
     let done = Mutex::new(Done::default());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    // A case waits more than it works.
+    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
