@@ -5,6 +5,7 @@
 //! output goes to a pipe as it is, and to a terminal with `--raw`. Exit codes: 0 done, 1 the answer is no, 2 an error; a
 //! broken pipe is success.
 
+mod apply;
 mod attention;
 mod cancel;
 mod changes;
@@ -35,6 +36,7 @@ mod say;
 mod show;
 mod status;
 mod submit;
+mod undo;
 mod wait;
 mod why;
 
@@ -67,6 +69,7 @@ use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
+use crate::apply::ApplyError;
 use crate::daemon::DaemonError;
 use crate::environment;
 use crate::escape;
@@ -108,6 +111,8 @@ pub(crate) enum CliError {
     Git(#[from] GitError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// What was asked about is not there: the answer is no.
     #[error("{0}")]
     NotFound(String),
@@ -169,6 +174,8 @@ enum Verb {
     Gc(gc::Arguments),
     Rm(rm::Arguments),
     Kept(kept::Arguments),
+    Apply(apply::Arguments),
+    Undo(undo::Arguments),
 }
 
 /// The scope of this command line; set once, before any verb looks for a task, so that none can forget it.
@@ -293,6 +300,8 @@ fn answer(context: &Context, verb: Verb) -> Result<Answer, CliError> {
         Verb::Gc(arguments) => gc::run(context, &arguments),
         Verb::Rm(arguments) => rm::run(context, &arguments),
         Verb::Kept(arguments) => kept::run(context, &arguments),
+        Verb::Apply(arguments) => apply::run(context, &arguments),
+        Verb::Undo(arguments) => undo::run(context, &arguments),
     }
 }
 

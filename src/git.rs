@@ -10,7 +10,10 @@
 //! refused, and no command has a time limit.
 #![expect(clippy::disallowed_methods, reason = "the one module that runs git")]
 
+mod apart;
+mod checkout;
 mod commits;
+mod identity;
 mod objects;
 
 use std::ffi::{OsStr, OsString};
@@ -26,7 +29,13 @@ use crate::clock;
 use crate::environment;
 use crate::store::{self, StoreError};
 
-pub(crate) use commits::{count_commits, diff_stat, is_within, missing, resolve};
+pub(crate) use apart::{Apart, Merged};
+use checkout::as_user;
+pub(crate) use checkout::{Checkout, Said, standing};
+pub(crate) use commits::{
+    added, bases, changed, count_commits, diff_stat, is_within, line_of, missing, resolve, subjects,
+};
+pub(crate) use identity::{Identity, log_line, write_commit};
 pub(crate) use objects::{Sort, blob_id, is_tree_name};
 
 /// Who makes the commits and ref changes that gitspool makes itself.
@@ -368,12 +377,6 @@ impl Repository {
     fn failed(&self, action: &str, error: &gix::Error) -> GitError {
         failed(action, self.git_dir(), error)
     }
-}
-
-/// The line with which the log of a worktree's `HEAD` begins, as git writes it.
-pub(crate) fn log_line(new: ObjectId, why: &str) -> String {
-    let old = ObjectId::null(new.kind());
-    format!("{old} {new} {IDENTITY_NAME} <{IDENTITY_EMAIL}> {} +0000\t{why}\n", clock::now().seconds())
 }
 
 fn full_name(name: &str) -> Result<FullName, GitError> {

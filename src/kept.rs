@@ -37,7 +37,7 @@ use crate::store;
 use crate::time::Timestamp;
 use crate::workspace::{Blocker, BlockerKind};
 
-pub(crate) use blockers::{holders, processes};
+pub(crate) use blockers::{holders, processes, unfinished};
 pub(crate) use commits::stashes;
 pub(crate) use content::{of as content_of, open_folders};
 pub(crate) use making::over_earlier;

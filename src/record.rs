@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::applied::Applied;
 use crate::command::ToRun;
 use crate::id::{Name, RunId};
 use crate::jsonl::{self, Line, Parsed};
@@ -74,13 +75,19 @@ pub(crate) enum Event {
     /// Its workspace was looked at again, when it was over.
     #[serde(rename = "workspace.settled")]
     WorkspaceSettled { delivered: Delivered },
+    /// Its result was brought onto a branch.
+    #[serde(rename = "result.applied")]
+    ResultApplied { applied: Applied },
+    /// That was undone.
+    #[serde(rename = "result.undone")]
+    ResultUndone { undone: Applied },
     /// A type that a newer version writes; it is passed over.
     #[serde(other)]
     Unknown,
 }
 
 /// The types of lines, as logs spell them.
-pub(crate) const TYPES: [&str; 12] = [
+pub(crate) const TYPES: [&str; 14] = [
     "run.started",
     "workspace.ready",
     "agent.started",
@@ -93,6 +100,8 @@ pub(crate) const TYPES: [&str; 12] = [
     "log",
     "run.ended",
     "workspace.settled",
+    "result.applied",
+    "result.undone",
 ];
 
 /// How serious a log line is.
@@ -139,6 +148,9 @@ pub(crate) struct Record {
     pub(crate) workspace: Option<Workspace>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) delivered: Option<Delivered>,
+    /// What was applied last and not undone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) applied: Option<Applied>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) session: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -198,6 +210,10 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
         Event::WorkspaceSettled { delivered } if record.outcome.is_some() => {
             record.delivered = Some(delivered.clone());
         }
+        Event::ResultApplied { applied } if record.outcome.is_some() => {
+            record.applied = Some(applied.clone());
+        }
+        Event::ResultUndone { .. } => record.applied = None,
         Event::Session { session } => record.session = Some(session.clone()),
         Event::Summary { text } => record.summary = Some(text.clone()),
         // The first end counts.
@@ -215,6 +231,7 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
         Event::Ended { .. }
         | Event::Started { .. }
         | Event::WorkspaceSettled { .. }
+        | Event::ResultApplied { .. }
         | Event::Acknowledged { .. }
         | Event::CommandEnded { .. }
         | Event::Note { .. }
@@ -243,6 +260,7 @@ fn begin(line: &Line<Event>) -> Option<Record> {
         evidence: None,
         workspace: None,
         delivered: None,
+        applied: None,
         session: None,
         summary: None,
         error: None,
@@ -286,6 +304,8 @@ pub(crate) fn open_commands(lines: &[Line<Event>]) -> Vec<(u64, String)> {
             | Event::Log { .. }
             | Event::Ended { .. }
             | Event::WorkspaceSettled { .. }
+            | Event::ResultApplied { .. }
+            | Event::ResultUndone { .. }
             | Event::Unknown => {}
         }
     }

@@ -44,10 +44,32 @@ pub(crate) fn settle(
     locks: &StateLayout,
     launcher: &Launcher,
 ) -> Result<Delivered, WorktreeError> {
+    settled(workspace, wish, run, locks, launcher).map(|(delivered, _)| delivered)
+}
+
+/// The same, for a worktree that stays; and what of it cannot be kept, or is half done there.
+pub(crate) fn look(
+    workspace: &Workspace,
+    wish: Wish,
+    run: RunId,
+    locks: &StateLayout,
+    launcher: &Launcher,
+) -> Result<(Delivered, Vec<Blocker>), WorktreeError> {
+    settled(workspace, Wish { cleanup: Cleanup::Never, ..wish }, run, locks, launcher)
+}
+
+/// What was delivered, and of a worktree that was not to go what keeps it from being kept whole.
+fn settled(
+    workspace: &Workspace,
+    wish: Wish,
+    run: RunId,
+    locks: &StateLayout,
+    launcher: &Launcher,
+) -> Result<(Delivered, Vec<Blocker>), WorktreeError> {
     let settling = Settling::open(workspace, wish, run, locks)?;
     let admin = settling.site.admin();
     if !store::exists(&admin) {
-        return settling.removed_before();
+        return settling.removed_before().map(|delivered| (delivered, Vec::new()));
     }
     settling.undo_half_a_removal()?;
     let earlier = settling.repository.ref_value(&settling.site.kept_ref())?;
@@ -68,7 +90,7 @@ pub(crate) fn settle(
         delivered.blockers = blockers;
     }
     delivered.bytes = (!delivered.removed).then_some(found.disk_bytes);
-    Ok(delivered)
+    Ok((delivered, found.blockers))
 }
 
 /// A worktree that is being settled.

@@ -26,6 +26,9 @@ pub(crate) const DISCARD: &str = "discard";
 /// The same as [`SETTLE`], when the run is long over: the worktree goes also when its task says that it stays.
 pub(crate) const RECLAIM: &str = "reclaim";
 
+/// The same for a worktree that stays: all that is uncommitted is kept, or it fails.
+pub(crate) const LOOK: &str = "look";
+
 /// The largest part of an answer that may be a text of any length, so that an answer fits into a pipe.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
 const BLOCKERS_MAX: usize = 10;
@@ -84,27 +87,42 @@ fn answer(verb: &str, paths: &RunLayout) -> Result<Answer, String> {
         keeps_ignored: asked.keep_ignored,
         bytes_max: asked.keep_bytes_max.unwrap_or(KEEP_BYTES_MAX),
     };
-    let mut delivered =
-        settlement::settle(&workspace, wish, run, &state, &launcher).map_err(|error| error.to_string())?;
+    let (mut delivered, missed) = if verb == LOOK {
+        let (delivered, missed) =
+            settlement::look(&workspace, wish, run, &state, &launcher).map_err(|error| error.to_string())?;
+        // Why it could not go when it was to go is so still.
+        let blockers = earlier.iter().flat_map(|earlier| earlier.blockers.clone()).collect();
+        (Delivered { blockers, ..delivered }, missed)
+    } else {
+        let settled = settlement::settle(&workspace, wish, run, &state, &launcher);
+        (settled.map_err(|error| error.to_string())?, Vec::new())
+    };
     delivered.dirty_summary = delivered.dirty_summary.map(|summary| jsonl::clip(&summary, TEXT_BYTES_MAX));
     delivered.blockers.truncate(BLOCKERS_MAX);
     for blocker in &mut delivered.blockers {
         blocker.what = jsonl::clip(&blocker.what, BLOCKER_BYTES_MAX);
     }
-    if verb == RECLAIM && earlier.as_ref() != Some(&delivered) {
+    if matches!(verb, RECLAIM | LOOK) && earlier.as_ref() != Some(&delivered) {
         note(paths, &assignment, &delivered)?;
     }
-    Ok(Answer::Settled { delivered })
+    match missed.first() {
+        Some(missed) => Err(missed.what.clone()),
+        None => Ok(Answer::Settled { delivered }),
+    }
 }
 
 /// Writes into the log of a run that is over what has become of its workspace since.
 fn note(paths: &RunLayout, assignment: &Assignment, delivered: &Delivered) -> Result<(), String> {
+    add(paths, assignment, Event::WorkspaceSettled { delivered: delivered.clone() })
+}
+
+/// Adds a line to the log of a run that is over, and draws its record anew.
+pub(crate) fn add(paths: &RunLayout, assignment: &Assignment, line: Event) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
     let Some(_lock) = lock::try_exclusive(&paths.lock()).map_err(|error| said(&error))? else {
         return Err("the run is being looked at by somebody else".to_owned());
     };
     let mut log = Log::<Event>::open(&paths.log(), 0).map_err(|error| said(&error))?.log;
-    let line = Event::WorkspaceSettled { delivered: delivered.clone() };
     log.append(clock::now(), vec![line], Durability::Durable).map_err(|error| said(&error))?;
     let bytes = store::read(&paths.log()).map_err(|error| said(&error))?;
     let Some(record) = record::of_log(assignment.run, &jsonl::parse(&bytes)) else { return Ok(()) };

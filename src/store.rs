@@ -25,8 +25,8 @@ pub(crate) use crate::disk::File;
 pub(crate) use failure::{StoreError, at, not_plain, shortage};
 pub(crate) use over::draw_over;
 pub(crate) use shared::{
-    bytes_in, identity_of, make_fifo, make_link, open_append_at_once, open_shared, punch_hole, read_part,
-    set_mode,
+    bytes_in, identity_of, make_fifo, make_link, open_append_at_once, open_shared, punch_hole, raw_names,
+    read_part, set_mode,
 };
 
 /// How much room there is on the file system of `path`; `None` when it does not tell.

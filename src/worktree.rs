@@ -88,6 +88,11 @@ pub(crate) fn branch_ref(branch: &str) -> String {
     format!("refs/heads/{branch}")
 }
 
+/// Whether git's folder for a worktree is that of a run.
+pub(crate) fn is_of_a_run(admin: &Path) -> bool {
+    [MADE, INTENT].iter().any(|name| store::exists(&admin.join(name)))
+}
+
 /// The user's repository, and what is taken of it.
 struct Source {
     common: PathBuf,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Modules that decide: they know no disk, process, thread, clock or environment, and use each other only.
-const DECIDING: [&str; 44] = [
+const DECIDING: [&str; 45] = [
     "id",
     "time",
     "digest",
@@ -42,6 +42,7 @@ const DECIDING: [&str; 44] = [
     "breaker",
     "change",
     "reader",
+    "applied",
     "record",
     "launched",
     "index",
@@ -113,11 +114,19 @@ const DOORS: [(&str, &str); 8] = [
 ];
 
 /// Where a path is joined outside `layout`: none of these paths lies in a spool or in our state.
-const JOINS: [(&str, &str, &str); 33] = [
+const JOINS: [(&str, &str, &str); 41] = [
+    ("src/apply/checkout.rs", "gitspool-index", "inside git's folder for the checkout"),
+    ("src/apply/checkout.rs", "index", "git's own"),
+    ("src/apply/checkout.rs", "index.lock", "git's own"),
+    ("src/apply/target.rs", "worktrees", "git's own"),
     ("src/cgroup.rs", "cgroup.kill", "in the kernel's tree of control groups"),
     ("src/cgroup.rs", "cgroup.procs", "in the kernel's tree of control groups"),
     ("src/git.rs", ".git", "git's own"),
     ("src/git.rs", "gitspool-input", "inside git's folder for the worktree"),
+    ("src/git/apart.rs", "HEAD", "in a folder like git's own"),
+    ("src/git/apart.rs", "config", "in a folder like git's own"),
+    ("src/git/apart.rs", "objects", "git's own"),
+    ("src/git/apart.rs", "refs", "in a folder like git's own"),
     ("src/kept.rs", "HEAD", "git's own"),
     ("src/kept.rs", "commondir", "git's own"),
     ("src/kept.rs", "gitspool-kept", "inside git's folder for the worktree"),

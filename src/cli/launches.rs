@@ -45,6 +45,8 @@ pub(super) fn of_run(layout: &Layout, run: RunId) -> Result<Vec<Value>, CliError
             | Event::Log { .. }
             | Event::Ended { .. }
             | Event::WorkspaceSettled { .. }
+            | Event::ResultApplied { .. }
+            | Event::ResultUndone { .. }
             | Event::Unknown => {}
         }
     }

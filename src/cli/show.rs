@@ -232,6 +232,11 @@ fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) 
         lines.add_some("  takes", delivered.bytes.map(|bytes| format!("{bytes} bytes of the disk")));
         lines.add("  removed", if delivered.removed { "the workspace is gone" } else { "" });
     }
+    if let Some(applied) = &record.applied {
+        let onto =
+            format!("{} ({}), {} -> {}", applied.branch, applied.how.word(), applied.before, applied.after);
+        lines.add("  applied", onto);
+    }
     lines.add_some("  session", record.session.as_deref().map(redact::text));
     lines.add_some("  summary", record.summary.as_deref().map(redact::text));
     lines.add_some("  left out", record.output_truncated.map(|bytes| format!("{bytes} bytes of output")));

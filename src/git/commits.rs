@@ -1,5 +1,6 @@
 //! Commits: what a name means, and what lies between two.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use gix::ObjectId;
@@ -64,6 +65,60 @@ pub(crate) fn is_within(git_dir: &Path, ancestor: ObjectId, commit: ObjectId) ->
     let said =
         plumbing(git_dir, &["rev-list", "--max-count=1", &ancestor.to_string(), &format!("^{commit}")])?;
     Ok(said.is_empty())
+}
+
+/// The best commits that both have among their ancestors.
+pub(crate) fn bases(git_dir: &Path, one: ObjectId, other: ObjectId) -> Result<Vec<ObjectId>, GitError> {
+    match plumbing(git_dir, &["merge-base", "--all", &one.to_string(), &other.to_string()]) {
+        // Silence means that there is none.
+        Err(GitError::Failed { said, .. }) if said.is_empty() => Ok(Vec::new()),
+        other => ids("merge-base", &other?),
+    }
+}
+
+/// The commits that `head` has and `base` has not, but for merges, the first one first.
+pub(crate) fn line_of(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<Vec<ObjectId>, GitError> {
+    let range = format!("{base}..{head}");
+    ids("rev-list", &plumbing(git_dir, &["rev-list", "--reverse", "--topo-order", "--no-merges", &range])?)
+}
+
+/// The first lines of the messages of these commits.
+pub(crate) fn subjects(git_dir: &Path, base: ObjectId, head: ObjectId) -> Result<Vec<String>, GitError> {
+    let range = format!("{base}..{head}");
+    let options =
+        ["rev-list", "--reverse", "--topo-order", "--no-merges", "--no-commit-header", "--format=%s"];
+    let said = plumbing(git_dir, &[&options[..], &[&range]].concat())?;
+    Ok(String::from_utf8_lossy(&said).lines().map(ToOwned::to_owned).collect())
+}
+
+fn ids(command: &str, said: &[u8]) -> Result<Vec<ObjectId>, GitError> {
+    let text = String::from_utf8_lossy(said);
+    let ids: Result<Vec<_>, _> = text.lines().map(|line| ObjectId::from_hex(line.as_bytes())).collect();
+    ids.map_err(|_| unread(command.to_owned(), said))
+}
+
+/// The paths that `other` has and `one` has not.
+pub(crate) fn added(git_dir: &Path, one: ObjectId, other: ObjectId) -> Result<BTreeSet<Vec<u8>>, GitError> {
+    differing(git_dir, one, other, &["--diff-filter=A"])
+}
+
+/// The paths of files that two commits, or trees, have otherwise.
+pub(crate) fn changed(git_dir: &Path, one: ObjectId, other: ObjectId) -> Result<BTreeSet<Vec<u8>>, GitError> {
+    differing(git_dir, one, other, &[])
+}
+
+fn differing(
+    git_dir: &Path,
+    one: ObjectId,
+    other: ObjectId,
+    more: &[&str],
+) -> Result<BTreeSet<Vec<u8>>, GitError> {
+    let (one, other) = (one.to_string(), other.to_string());
+    let options = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv"];
+    // What of a submodule is recorded counts, whatever is configured.
+    let options = [&options[..], more, &["--ignore-submodules=none", &one, &other]].concat();
+    let said = plumbing(git_dir, &options)?;
+    Ok(said.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 #[cfg(test)]

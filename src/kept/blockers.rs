@@ -33,7 +33,7 @@ pub(super) fn blocker(kind: BlockerKind, what: String) -> Blocker {
 }
 
 /// What is half done.
-pub(super) fn unfinished(admin: &Path) -> Vec<Blocker> {
+pub(crate) fn unfinished(admin: &Path) -> Vec<Blocker> {
     let there = UNFINISHED.iter().filter(|(name, _)| store::exists(&admin.join(name)));
     let words = there.map(|(name, what)| format!("an unfinished {what} ({name})"));
     words.map(|what| blocker(BlockerKind::Unfinished, what)).collect()

@@ -58,3 +58,8 @@ pub(crate) fn read_part(file: &File, path: &Path, offset: u64, bytes: usize) -> 
 pub(crate) fn punch_hole(file: &File, path: &Path, from: u64, bytes: u64) -> Result<(), StoreError> {
     at("give back the middle of", path, disk::punch_hole(file, from, bytes))
 }
+
+/// The names in a folder, unsorted, whatever they are.
+pub(crate) fn raw_names(path: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
+    at("list", path, disk::list(path))
+}

@@ -53,6 +53,11 @@ impl Site {
         Ok(String::from_utf8_lossy(&bytes).lines().map(ToOwned::to_owned).collect())
     }
 
+    /// Where its result is merged.
+    pub(crate) fn applying(&self) -> PathBuf {
+        self.aside(".apply")
+    }
+
     /// When the worktree had been checked out.
     pub(crate) fn made_at(&self) -> Option<Timestamp> {
         store::changed_at(&self.admin().join(MADE))

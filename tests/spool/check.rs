@@ -350,7 +350,9 @@ fn check_run(run: &str, dir: &Path, lines: &[Value], problems: &mut Vec<String>)
     if count("agent.started") > 1 || count("run.stopping") > 1 {
         problems.push(format!("{run}: begins or stops its agent twice: {lines:?}"));
     }
-    let is_settled = |line: &Value| line["type"] == "workspace.settled";
+    let is_settled = |line: &Value| {
+        ["workspace.settled", "result.applied", "result.undone"].iter().any(|kind| line["type"] == *kind)
+    };
     let end = lines.iter().position(|line| line["type"] == "run.ended");
     if lines.iter().position(is_settled).is_some_and(|settled| end.is_none_or(|end| settled < end)) {
         problems.push(format!("{run}: its workspace is looked at again before its end: {lines:?}"));
@@ -386,6 +388,7 @@ fn record_of(lines: &[Value]) -> Value {
             "session" => take(&["session"]),
             "run.ended" => take(&["outcome", "evidence", "delivered", "error", "output_truncated"]),
             "workspace.settled" => take(&["delivered"]),
+            "result.applied" => take(&["applied"]),
             _ => {}
         }
         let status = match line["type"].as_str().unwrap_or_default() {
@@ -399,6 +402,7 @@ fn record_of(lines: &[Value]) -> Value {
         match line["type"].as_str().unwrap_or_default() {
             "run.started" => record.insert("started_at".to_owned(), line["at"].clone()),
             "run.ended" => record.insert("finished_at".to_owned(), line["at"].clone()),
+            "result.undone" => record.remove("applied"),
             "summary" => record.insert("summary".to_owned(), line["text"].clone()),
             _ => None,
         };
