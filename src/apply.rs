@@ -8,6 +8,7 @@
 //! call for the run.
 
 mod checkout;
+mod cleaning;
 mod delivery;
 mod journal;
 mod merging;
@@ -168,8 +169,8 @@ pub(crate) fn apply(
     delivery.look_again(spool)?;
     let place = Place::take(spool, &delivery)?;
     let journal = Journal::open(spool, &place)?;
-    let applied = journal.finish(&place, delivery.applied.clone())?;
-    let result = delivery.result(&place.repository)?;
+    let (applied, _) = journal.finish(&place, delivery.applied.clone())?;
+    let result = delivery.result(&place)?;
     let target = Target::find(&place, wish.onto.as_deref(), delivery.checkout(spool, here))?;
     if let Some(applied) = applied.filter(|applied| id(&applied.tree) == Some(result.tree))
         && applied.branch == target.branch
@@ -217,7 +218,7 @@ pub(crate) fn patch(spool: &Spool, run: RunId, path: &Path) -> Result<Answer, Ap
     let mut delivery = Delivery::of(spool, run)?;
     delivery.look_again(spool)?;
     let place = Place::take(spool, &delivery)?;
-    let result = delivery.result(&place.repository)?;
+    let result = delivery.result(&place)?;
     if result.is_empty(&place)? {
         return Ok(Answer::NothingToApply);
     }

@@ -31,9 +31,10 @@ use crate::store::{self, StoreError};
 
 pub(crate) use apart::{Apart, Merged};
 use checkout::as_user;
-pub(crate) use checkout::{Checkout, Said, standing};
+pub(crate) use checkout::{Checkout, Said, filters, line_ends, standing};
 pub(crate) use commits::{
-    added, bases, changed, count_commits, diff_stat, is_within, line_of, missing, resolve, subjects,
+    added, bases, changed, count_commits, diff_stat, files_changed, is_within, line_of, missing, resolve,
+    subjects,
 };
 pub(crate) use identity::{Identity, log_line, write_commit};
 pub(crate) use objects::{Sort, blob_id, is_tree_name};

@@ -114,8 +114,9 @@ const DOORS: [(&str, &str); 8] = [
 ];
 
 /// Where a path is joined outside `layout`: none of these paths lies in a spool or in our state.
-const JOINS: [(&str, &str, &str); 41] = [
+const JOINS: [(&str, &str, &str); 43] = [
     ("src/apply/checkout.rs", "gitspool-index", "inside git's folder for the checkout"),
+    ("src/apply/checkout.rs", "gitspool-owner", "inside git's folder for the checkout"),
     ("src/apply/checkout.rs", "index", "git's own"),
     ("src/apply/checkout.rs", "index.lock", "git's own"),
     ("src/apply/target.rs", "worktrees", "git's own"),
@@ -124,6 +125,7 @@ const JOINS: [(&str, &str, &str); 41] = [
     ("src/git.rs", ".git", "git's own"),
     ("src/git.rs", "gitspool-input", "inside git's folder for the worktree"),
     ("src/git/apart.rs", "HEAD", "in a folder like git's own"),
+    ("src/git/apart.rs", "gitspool-input", "in a folder like git's own"),
     ("src/git/apart.rs", "config", "in a folder like git's own"),
     ("src/git/apart.rs", "objects", "git's own"),
     ("src/git/apart.rs", "refs", "in a folder like git's own"),

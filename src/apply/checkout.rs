@@ -21,6 +21,8 @@ pub(super) struct Held {
     /// A copy of the index, which becomes the index at the end.
     index: PathBuf,
     lock: PathBuf,
+    /// Says whose the lock is, from before it is there.
+    owner: PathBuf,
 }
 
 /// Whether it could be held.
@@ -33,8 +35,9 @@ pub(super) enum Holding {
 impl Held {
     fn new(place: &Place, checkout: Checkout) -> Held {
         let (index, lock) = (checkout.git_dir.join("gitspool-index"), checkout.git_dir.join("index.lock"));
+        let owner = checkout.git_dir.join("gitspool-owner");
         let aside = format!("refs/gitspool/aside/{}", place.run);
-        Held { checkout, common: place.common.clone(), aside, index, lock }
+        Held { checkout, common: place.common.clone(), aside, index, lock, owner }
     }
 
     fn mark(place: &Place) -> Vec<u8> {
@@ -45,6 +48,10 @@ impl Held {
     pub(super) fn take(place: &Place, checkout: &Checkout) -> Result<Holding, ApplyError> {
         let held = Held::new(place, checkout.clone());
         let top = checkout.top.display();
+        // Nothing was begun then: that would have been taken up.
+        if let Some(left) = Held::left(place, checkout.clone())? {
+            left.release()?;
+        }
         if store::exists(&held.lock) {
             let told = store::read_if_small(&held.lock, 1024).ok().flatten().unwrap_or_default();
             let told = String::from_utf8_lossy(&told).into_owned();
@@ -58,6 +65,8 @@ impl Held {
         if !store::is_file(&held.real()) {
             return Ok(Holding::Not(format!("{top} has no index")));
         }
+        store::remove(&held.owner)?;
+        store::create_synced(&held.owner, &[&Held::mark(place)])?;
         store::create_synced(&held.lock, &[&Held::mark(place)])?;
         match held.copy() {
             Ok(()) => Ok(Holding::Held(held)),
@@ -68,8 +77,13 @@ impl Held {
     /// What an earlier call left held, if it did.
     pub(super) fn left(place: &Place, checkout: Checkout) -> Result<Option<Held>, ApplyError> {
         let held = Held::new(place, checkout);
-        let told = store::read_if_small(&held.lock, 1024).ok().flatten();
-        if told != Some(Held::mark(place)) {
+        let read = |path: &Path| store::read_if_small(path, 1024).ok().flatten();
+        let (told, owner, mark) = (read(&held.lock), read(&held.owner), Some(Held::mark(place)));
+        let is_ours = told == mark
+            || told.is_some_and(|told| told.is_empty())
+                && owner == mark
+                && kept::processes(&held.checkout.git_dir).is_empty();
+        if !is_ours {
             return Ok(None);
         }
         // The git that it started may have outlived it.
@@ -97,7 +111,8 @@ impl Held {
 
     pub(super) fn release(&self) -> Result<(), ApplyError> {
         store::remove(&self.index)?;
-        Ok(store::remove(&self.lock)?)
+        store::remove(&self.lock)?;
+        Ok(store::remove(&self.owner)?)
     }
 
     /// Makes the copy the index.
@@ -107,7 +122,8 @@ impl Held {
             store::rename(&self.index, &self.real())?;
             store::sync_dir(&self.checkout.git_dir)?;
         }
-        Ok(store::remove(&self.lock)?)
+        store::remove(&self.lock)?;
+        Ok(store::remove(&self.owner)?)
     }
 
     fn git(&self, arguments: &[&str], input: &[u8]) -> Result<git::Said, GitError> {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
-use super::{ApplyError, Place, Wish, id};
+use super::{ApplyError, Place, Wish, cleaning, id};
 use crate::applied::{Applied, How};
 use crate::assignment::Assignment;
-use crate::git::{self, Repository};
+use crate::git;
 use crate::id::RunId;
 use crate::jsonl;
 use crate::kept;
@@ -96,7 +96,8 @@ impl Delivery {
     }
 
     /// What is to be applied, as objects that are all there.
-    pub(super) fn result(&self, repository: &Repository) -> Result<Work, ApplyError> {
+    pub(super) fn result(&self, place: &Place) -> Result<Work, ApplyError> {
+        let repository = &place.repository;
         let not_whole = |what: String| ApplyError::NotWhole { run: self.run, what };
         let base = self.workspace.base_commit.as_deref().and_then(id);
         let base = base.ok_or_else(|| not_whole("its base is not known".to_owned()))?;
@@ -123,7 +124,10 @@ impl Delivery {
             }
         }
         let head_tree = repository.commit(head).map_or(head, |commit| commit.tree);
-        let tree = tree.unwrap_or(head_tree);
+        let tree = match tree.filter(|tree| *tree != head_tree) {
+            Some(tree) => cleaning::clean(place, head, tree)?,
+            None => head_tree,
+        };
         let tip = if tree == head_tree {
             head
         } else {

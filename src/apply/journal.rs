@@ -12,6 +12,7 @@ use crate::applied::{Applied, How};
 use crate::assignment::Assignment;
 use crate::git::{self, GitError};
 use crate::jsonl;
+use crate::kept;
 use crate::layout::RunLayout;
 use crate::record::Event;
 use crate::spool::Spool;
@@ -107,10 +108,17 @@ impl Journal {
         Ok(Some(Applied { record, ..entry.applied }))
     }
 
-    /// Finishes what was begun, or takes it back when the branch was not moved yet. Gives what is applied now; `told` is what the
+    /// Finishes what was begun, or takes it back when the branch was not moved yet. Gives what is applied now, and what was finished; `told` is what the
     /// run's record says.
-    pub(super) fn finish(&self, place: &Place, told: Option<Applied>) -> Result<Option<Applied>, ApplyError> {
-        let Some(begun) = self.open_entry(place)? else { return Ok(told) };
+    pub(super) fn finish(
+        &self,
+        place: &Place,
+        told: Option<Applied>,
+    ) -> Result<(Option<Applied>, Option<Applied>), ApplyError> {
+        self.free(place, &self.name, &[])?;
+        let Some(begun) = self.open_entry(place)? else { return Ok((told, None)) };
+        self.free(place, &branch_ref(&begun.branch), begun.after.as_bytes())?;
+        self.free(place, "HEAD", &[])?;
         let tip = place.now()?.ref_value(&branch_ref(&begun.branch))?;
         let is_moved = match tip {
             Some(tip) => is_in(place, &begun.after, tip)?,
@@ -126,9 +134,21 @@ impl Journal {
         let is_moved = is_moved && !is_back;
         moving::take_up(place, &begun, is_moved)?;
         if !is_moved {
-            return Ok(told);
+            return Ok((told, None));
         }
         self.end(begun.clone())?;
-        Ok(Some(begun).filter(|begun| begun.how != How::Undo))
+        Ok((Some(begun.clone()).filter(|begun| begun.how != How::Undo), Some(begun)))
+    }
+
+    /// Removes git's lock on a ref that was left by a call that was cut short: it is empty, or has what that wrote, and no
+    /// process is there that could have it.
+    fn free(&self, place: &Place, name: &str, content: &[u8]) -> Result<(), ApplyError> {
+        let lock = place.common.join(format!("{name}.lock"));
+        let Some(told) = store::read_if_small(&lock, 1024)? else { return Ok(()) };
+        let is_ours = name == self.name || told.is_empty() || told.trim_ascii_end() == content;
+        if is_ours && kept::processes(lock.parent().unwrap_or(&lock)).is_empty() {
+            store::remove(&lock)?;
+        }
+        Ok(())
     }
 }

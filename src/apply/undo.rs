@@ -18,7 +18,14 @@ pub(crate) fn undo(spool: &Spool, run: RunId, dry_run: bool) -> Result<Answer, A
     let delivery = Delivery::of(spool, run)?;
     let place = Place::take(spool, &delivery)?;
     let journal = Journal::open(spool, &place)?;
-    let applied = journal.finish(&place, delivery.applied.clone())?.ok_or(ApplyError::NotApplied(run))?;
+    let (applied, finished) = journal.finish(&place, delivery.applied.clone())?;
+    if let Some(undone) = finished.filter(|finished| finished.how == How::Undo) {
+        let ends = id(&undone.before).zip(id(&undone.after));
+        let files =
+            ends.map_or(Ok(Default::default()), |(from, to)| git::changed(&place.common, from, to))?;
+        return Ok(Answer::Undone { undone, files: shown(files) });
+    }
+    let applied = applied.ok_or(ApplyError::NotApplied(run))?;
     let target = Target::of(&place, &applied.branch)?;
     let Some((before, after)) = id(&applied.before).zip(id(&applied.after)) else {
         return Err(ApplyError::NotApplied(run));

@@ -4,6 +4,8 @@
 //! agent may have written, does not. So no hook, filter or text converter runs, and no merge driver but one that the user's
 //! own configuration names.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -66,6 +68,60 @@ impl Apart {
         words.extend([ours.to_string(), theirs.to_string()]);
         let said = Said::of(command, &words, &self.folder)?;
         read(&said).ok_or_else(|| unread("merge-tree".to_owned(), &said.out))
+    }
+
+    /// What the attributes in `tree` say of paths: path, attribute, value.
+    pub(crate) fn attributes(
+        &self,
+        tree: ObjectId,
+        names: &[&str],
+        paths: &[u8],
+    ) -> Result<Vec<(Vec<u8>, String, String)>, GitError> {
+        let source = tree.to_string();
+        let words = [&["check-attr", "--source", &source, "-z", "--stdin"], names].concat();
+        let said = self.plumbing(&words, paths)?;
+        let words: Vec<&[u8]> = said.split(|byte| *byte == 0).collect();
+        let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+        let line = |line: &[&[u8]]| (line[0].to_vec(), text(line[1]), text(line[2]));
+        Ok(words.chunks_exact(3).map(line).collect())
+    }
+
+    /// Writes what git would store of a file that lies at `path` with these bytes, by what the attributes in `tree` and the
+    /// settings say of the ends of lines. No filter has a part in it.
+    pub(crate) fn clean(
+        &self,
+        tree: ObjectId,
+        settings: &[String],
+        path: &[u8],
+        bytes: &[u8],
+    ) -> Result<ObjectId, GitError> {
+        let mut words: Vec<OsString> = vec![format!("--attr-source={tree}").into()];
+        words.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
+        words.extend(
+            ["-c", "core.safecrlf=false", "hash-object", "-w", "--stdin", "--path"].map(OsString::from),
+        );
+        words.push(OsStr::from_bytes(path).to_owned());
+        let said = self.plumbing(&words, bytes)?;
+        ObjectId::from_hex(said.trim_ascii_end()).map_err(|_| unread("hash-object".to_owned(), &said))
+    }
+
+    /// Writes a tree with other files: `info` is as `update-index --index-info` takes it.
+    pub(crate) fn with_files(&self, tree: ObjectId, info: &[u8]) -> Result<ObjectId, GitError> {
+        self.plumbing(&["read-tree", &tree.to_string()], b"")?;
+        self.plumbing(&["update-index", "-z", "--index-info"], info)?;
+        let said = self.plumbing(&["write-tree"], b"")?;
+        ObjectId::from_hex(said.trim_ascii_end()).map_err(|_| unread("write-tree".to_owned(), &said))
+    }
+
+    /// Runs a command here, with nobody's configuration.
+    fn plumbing<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Result<Vec<u8>, GitError> {
+        let mut command = super::plumber(&self.folder);
+        command.env("GIT_OBJECT_DIRECTORY", &self.objects);
+        let path = self.folder.join("gitspool-input");
+        store::remove(&path)?;
+        store::create_new(&path, input, 0o600)?;
+        command.stdin(store::at("open", &path, std::fs::File::open(&path))?);
+        super::output(command, arguments, &self.folder)
     }
 
     /// Removes the folder; the objects stay.

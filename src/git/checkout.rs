@@ -61,6 +61,33 @@ pub(super) fn as_user(folder: &Path) -> Command {
     command
 }
 
+/// The filters that any configuration names.
+pub(crate) fn filters(common: &Path) -> Result<Vec<String>, GitError> {
+    let words = ["config", "-z", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$"];
+    let said = Said::of(as_user_of(common), &words, common)?;
+    let text = String::from_utf8_lossy(&said.out).into_owned();
+    let name = |key: &str| Some(key.strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());
+    Ok(text.split('\0').filter_map(name).collect())
+}
+
+/// What the user's configuration and the repository's say of the ends of lines.
+pub(crate) fn line_ends(common: &Path) -> Result<Vec<String>, GitError> {
+    let mut found = Vec::new();
+    for key in ["core.autocrlf", "core.eol"] {
+        let said = Said::of(as_user_of(common), &["config", "--get", key], common)?;
+        if said.yes {
+            found.push(format!("{key}={}", String::from_utf8_lossy(&said.out).trim()));
+        }
+    }
+    Ok(found)
+}
+
+fn as_user_of(git_dir: &Path) -> Command {
+    let mut command = as_user(git_dir);
+    command.arg(folder_option("--git-dir=", git_dir));
+    command
+}
+
 /// A checkout of the user's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Checkout {
@@ -120,8 +147,6 @@ impl Checkout {
 
     /// The filters that only the repository's own configuration names.
     pub(crate) fn foreign_filters(&self) -> Result<Vec<String>, GitError> {
-        let mut command = as_user(&self.git_dir);
-        command.arg(folder_option("--git-dir=", &self.git_dir));
         let words = [
             "config",
             "--show-scope",
@@ -130,7 +155,7 @@ impl Checkout {
             "--get-regexp",
             r"^filter\..*\.(clean|smudge|process)$",
         ];
-        let said = Said::of(command, &words, &self.git_dir)?;
+        let said = Said::of(as_user_of(&self.git_dir), &words, &self.git_dir)?;
         let text = String::from_utf8_lossy(&said.out).into_owned();
         let words: Vec<&str> = text.split('\0').collect();
         let name = |key: &str| Some(key.strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());

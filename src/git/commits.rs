@@ -97,6 +97,30 @@ fn ids(command: &str, said: &[u8]) -> Result<Vec<ObjectId>, GitError> {
     ids.map_err(|_| unread(command.to_owned(), said))
 }
 
+/// The files that `other` has otherwise than `one`, or `one` has not: path, mode and blob; no links.
+pub(crate) fn files_changed(
+    git_dir: &Path,
+    one: ObjectId,
+    other: ObjectId,
+) -> Result<Vec<(Vec<u8>, String, ObjectId)>, GitError> {
+    let (one, other) = (one.to_string(), other.to_string());
+    let options = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", &one, &other];
+    let said = plumbing(git_dir, &options)?;
+    let words: Vec<&[u8]> = said.split(|byte| *byte == 0).collect();
+    let mut found = Vec::new();
+    for pair in words.chunks_exact(2) {
+        let line = String::from_utf8_lossy(pair[0]).into_owned();
+        let parts: Vec<&str> = line.split(' ').collect();
+        let [_, mode, _, blob, _] = parts[..] else { return Err(unread("diff-tree".to_owned(), pair[0])) };
+        if mode.starts_with("100") {
+            let blob = ObjectId::from_hex(blob.as_bytes());
+            let blob = blob.map_err(|_| unread("diff-tree".to_owned(), pair[0]))?;
+            found.push((pair[1].to_vec(), mode.to_owned(), blob));
+        }
+    }
+    Ok(found)
+}
+
 /// The paths that `other` has and `one` has not.
 pub(crate) fn added(git_dir: &Path, one: ObjectId, other: ObjectId) -> Result<BTreeSet<Vec<u8>>, GitError> {
     differing(git_dir, one, other, &["--diff-filter=A"])

@@ -1,5 +1,9 @@
 //! What a run did, brought onto a branch of the user's: all of it, or nothing; and nothing of the user's is lost.
 
+mod kills;
+mod odd;
+mod undo;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
