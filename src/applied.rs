@@ -50,3 +50,43 @@ pub(crate) struct Applied {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) record: Option<String>,
 }
+
+impl Applied {
+    /// What is applied then: of each branch the last, and what was undone is not.
+    pub(crate) fn add_to(&self, applied: &mut Vec<Applied>) {
+        applied.retain(|other| other.branch != self.branch);
+        if self.how != How::Undo {
+            applied.push(self.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_branch_has_the_last_and_an_undo_takes_away_its_own() {
+        let applied = |how, branch: &str, after: &str| Applied {
+            how,
+            branch: branch.into(),
+            before: "0".into(),
+            after: after.into(),
+            result: "r".into(),
+            tree: "t".into(),
+            checkout: None,
+            record: None,
+        };
+        let mut all = Vec::new();
+        for (how, branch, after, expected) in [
+            (How::Squash, "main", "1", vec!["1"]),
+            (How::Merge, "rel", "2", vec!["1", "2"]),
+            (How::Rebase, "main", "3", vec!["2", "3"]),
+            (How::Undo, "rel", "4", vec!["3"]),
+            (How::Undo, "rel", "5", vec!["3"]),
+        ] {
+            applied(how, branch, after).add_to(&mut all);
+            assert_eq!(all.iter().map(|one| one.after.as_str()).collect::<Vec<_>>(), expected);
+        }
+    }
+}

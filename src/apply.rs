@@ -172,8 +172,8 @@ pub(crate) fn apply(
     let (applied, _) = journal.finish(&place, delivery.applied.clone())?;
     let result = delivery.result(&place)?;
     let target = Target::find(&place, wish.onto.as_deref(), delivery.checkout(spool, here))?;
-    if let Some(applied) = applied.filter(|applied| id(&applied.tree) == Some(result.tree))
-        && applied.branch == target.branch
+    let earlier = applied.into_iter().find(|applied| applied.branch == target.branch);
+    if let Some(applied) = earlier.filter(|applied| id(&applied.tree) == Some(result.tree))
         && is_in(&place, &applied.after, target.tip)?
     {
         return Ok(Answer::AppliedAlready { applied });

@@ -148,9 +148,9 @@ pub(crate) struct Record {
     pub(crate) workspace: Option<Workspace>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) delivered: Option<Delivered>,
-    /// What was applied last and not undone.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) applied: Option<Applied>,
+    /// What was applied and not undone, for each branch the last, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) applied: Vec<Applied>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) session: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -211,9 +211,9 @@ pub(crate) fn step(record: Option<Record>, line: &Line<Event>) -> Option<Record>
             record.delivered = Some(delivered.clone());
         }
         Event::ResultApplied { applied } if record.outcome.is_some() => {
-            record.applied = Some(applied.clone());
+            applied.add_to(&mut record.applied);
         }
-        Event::ResultUndone { .. } => record.applied = None,
+        Event::ResultUndone { undone } => undone.add_to(&mut record.applied),
         Event::Session { session } => record.session = Some(session.clone()),
         Event::Summary { text } => record.summary = Some(text.clone()),
         // The first end counts.
@@ -260,7 +260,7 @@ fn begin(line: &Line<Event>) -> Option<Record> {
         evidence: None,
         workspace: None,
         delivered: None,
-        applied: None,
+        applied: Vec::new(),
         session: None,
         summary: None,
         error: None,

@@ -124,10 +124,19 @@ pub(crate) fn add(paths: &RunLayout, assignment: &Assignment, line: Event) -> Re
     };
     let mut log = Log::<Event>::open(&paths.log(), 0).map_err(|error| said(&error))?.log;
     log.append(clock::now(), vec![line], Durability::Durable).map_err(|error| said(&error))?;
+    draw(paths, assignment)
+}
+
+/// Draws the record of a run that is over anew, if it is not what its log says.
+pub(crate) fn draw(paths: &RunLayout, assignment: &Assignment) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
     let bytes = store::read(&paths.log()).map_err(|error| said(&error))?;
     let Some(record) = record::of_log(assignment.run, &jsonl::parse(&bytes)) else { return Ok(()) };
-    let layout = Layout::new(&assignment.spool);
-    store::draw(&layout, &paths.record(), &picture::pretty(&record)).map_err(|error| said(&error))
+    let (layout, picture) = (Layout::new(&assignment.spool), picture::pretty(&record));
+    if store::read_if_there(&paths.record()).ok().flatten().is_some_and(|there| there == picture) {
+        return Ok(());
+    }
+    store::draw(&layout, &paths.record(), &picture).map_err(|error| said(&error))
 }
 
 /// Runs git in a worktree as the agent would be run.

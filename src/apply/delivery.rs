@@ -26,7 +26,7 @@ pub(crate) struct Delivery {
     /// Git's common folder of the repository.
     pub(super) common: PathBuf,
     pub(super) root: PathBuf,
-    pub(super) applied: Option<Applied>,
+    pub(super) applied: Vec<Applied>,
     workspace: Workspace,
     record: Record,
     assignment: Assignment,

@@ -113,10 +113,14 @@ impl Journal {
     pub(super) fn finish(
         &self,
         place: &Place,
-        told: Option<Applied>,
-    ) -> Result<(Option<Applied>, Option<Applied>), ApplyError> {
+        mut told: Vec<Applied>,
+    ) -> Result<(Vec<Applied>, Option<Applied>), ApplyError> {
         self.free(place, &self.name, &[])?;
-        let Some(begun) = self.open_entry(place)? else { return Ok((told, None)) };
+        let Some(begun) = self.open_entry(place)? else {
+            // Only that was left to be done.
+            stage::draw(&self.paths, &self.assignment).map_err(ApplyError::Stage)?;
+            return Ok((told, None));
+        };
         self.free(place, &branch_ref(&begun.branch), begun.after.as_bytes())?;
         self.free(place, "HEAD", &[])?;
         let tip = place.now()?.ref_value(&branch_ref(&begun.branch))?;
@@ -137,7 +141,8 @@ impl Journal {
             return Ok((told, None));
         }
         self.end(begun.clone())?;
-        Ok((Some(begun.clone()).filter(|begun| begun.how != How::Undo), Some(begun)))
+        begun.add_to(&mut told);
+        Ok((told, Some(begun)))
     }
 
     /// Removes git's lock on a ref that was left by a call that was cut short: it is empty, or has what that wrote, and no

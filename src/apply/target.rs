@@ -65,6 +65,10 @@ fn stand(place: &Place, branch: &str) -> Result<Stand, ApplyError> {
             tops.push(top);
         }
     }
+    let told = store::read_if_there(&place.common.join(branch))?.unwrap_or_default();
+    if told.starts_with(b"ref:") {
+        return Ok(Stand::Fixed("it is only another name of a branch".to_owned()));
+    }
     let worktrees = place.common.join("worktrees");
     let folders = store::names(&worktrees)?.into_iter().map(|name| worktrees.join(name));
     for git_dir in folders.chain([place.common.clone()]) {

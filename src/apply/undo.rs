@@ -10,22 +10,30 @@ use crate::git;
 use crate::id::RunId;
 use crate::spool::Spool;
 
-/// Undoes what was applied last of a run.
+/// Undoes what was applied last of a run, onto the branch called `onto` if one is given.
 ///
 /// # Errors
 /// Nothing was changed, or what was begun is finished by the next call.
-pub(crate) fn undo(spool: &Spool, run: RunId, dry_run: bool) -> Result<Answer, ApplyError> {
+pub(crate) fn undo(
+    spool: &Spool,
+    run: RunId,
+    onto: Option<&str>,
+    dry_run: bool,
+) -> Result<Answer, ApplyError> {
     let delivery = Delivery::of(spool, run)?;
     let place = Place::take(spool, &delivery)?;
     let journal = Journal::open(spool, &place)?;
     let (applied, finished) = journal.finish(&place, delivery.applied.clone())?;
-    if let Some(undone) = finished.filter(|finished| finished.how == How::Undo) {
+    if let Some(undone) = finished
+        .filter(|finished| finished.how == How::Undo && onto.is_none_or(|onto| finished.branch == onto))
+    {
         let ends = id(&undone.before).zip(id(&undone.after));
         let files =
             ends.map_or(Ok(Default::default()), |(from, to)| git::changed(&place.common, from, to))?;
         return Ok(Answer::Undone { undone, files: shown(files) });
     }
-    let applied = applied.ok_or(ApplyError::NotApplied(run))?;
+    let is_meant = |applied: &Applied| onto.is_none_or(|onto| applied.branch == onto);
+    let applied = applied.into_iter().rfind(is_meant).ok_or(ApplyError::NotApplied(run))?;
     let target = Target::of(&place, &applied.branch)?;
     let Some((before, after)) = id(&applied.before).zip(id(&applied.after)) else {
         return Err(ApplyError::NotApplied(run));

@@ -232,7 +232,7 @@ fn add_run(lines: &mut Lines, layout: &Layout, record: &Record, now: Timestamp) 
         lines.add_some("  takes", delivered.bytes.map(|bytes| format!("{bytes} bytes of the disk")));
         lines.add("  removed", if delivered.removed { "the workspace is gone" } else { "" });
     }
-    if let Some(applied) = &record.applied {
+    for applied in &record.applied {
         let onto =
             format!("{} ({}), {} -> {}", applied.branch, applied.how.word(), applied.before, applied.after);
         lines.add("  applied", onto);

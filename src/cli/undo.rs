@@ -13,6 +13,9 @@ pub(super) struct Arguments {
     /// The id of a run or a task, the end of it, or a name; of a task its last run
     #[arg(value_name = "RUN")]
     run: String,
+    /// The branch; else the one onto which it was applied last
+    #[arg(long, value_name = "BRANCH")]
+    onto: Option<String>,
     /// Only tell what would change, and what would be in the way
     #[arg(long)]
     dry_run: bool,
@@ -21,5 +24,5 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Answer, CliError> {
     let spool = context.open()?;
     let run = apply::named(&spool, &arguments.run)?;
-    apply::answer(context, run, applying::undo(&spool, run, arguments.dry_run), "")
+    apply::answer(context, run, applying::undo(&spool, run, arguments.onto.as_deref(), arguments.dry_run), "")
 }

@@ -166,7 +166,7 @@ fn it_is_told_and_the_second_time_nothing_changes() {
     assert_eq!(applied["after"], git(&sandbox, &["rev-parse", "HEAD"]));
     let last = sandbox.run_log(&task).pop().unwrap();
     assert_eq!((&last["type"], &last["applied"]), (&json!("result.applied"), &applied));
-    assert_eq!(sandbox.run_record(&task)["applied"], applied);
+    assert_eq!(sandbox.run_record(&task)["applied"], json!([applied]));
     assert!(sandbox.run(sandbox.gitspool(&["show", &task])).contains("main (squash)"));
     let kept = format!("refs/gitspool/applied/{task}.1");
     assert_eq!(git(&sandbox, &["rev-parse", &format!("{kept}^1")]), before);

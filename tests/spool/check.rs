@@ -388,7 +388,6 @@ fn record_of(lines: &[Value]) -> Value {
             "session" => take(&["session"]),
             "run.ended" => take(&["outcome", "evidence", "delivered", "error", "output_truncated"]),
             "workspace.settled" => take(&["delivered"]),
-            "result.applied" => take(&["applied"]),
             _ => {}
         }
         let status = match line["type"].as_str().unwrap_or_default() {
@@ -402,10 +401,21 @@ fn record_of(lines: &[Value]) -> Value {
         match line["type"].as_str().unwrap_or_default() {
             "run.started" => record.insert("started_at".to_owned(), line["at"].clone()),
             "run.ended" => record.insert("finished_at".to_owned(), line["at"].clone()),
-            "result.undone" => record.remove("applied"),
             "summary" => record.insert("summary".to_owned(), line["text"].clone()),
             _ => None,
         };
+        let moved = ["applied", "undone"].iter().find_map(|key| line.get(*key));
+        if let Some(moved) =
+            moved.filter(|_| line["type"].as_str().unwrap_or_default().starts_with("result."))
+        {
+            let all = record.remove("applied").unwrap_or_default();
+            let mut all = all.as_array().cloned().unwrap_or_default();
+            all.retain(|other| other["branch"] != moved["branch"]);
+            all.extend(Some(moved.clone()).filter(|moved| moved["how"] != "undo"));
+            if !all.is_empty() {
+                record.insert("applied".to_owned(), all.into());
+            }
+        }
         record.insert("last_seq".to_owned(), line["seq"].clone());
     }
     Value::Object(record)

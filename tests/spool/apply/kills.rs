@@ -82,11 +82,14 @@ fn goes_through(verb: &str, opposite: &str) {
         assert!(code == 0 || is_done, "{place}: {answer}");
         assert_eq!(tree_of_files(&sandbox), after, "{place}: {answer}");
         assert_eq!(of_user(&sandbox), user, "{place}");
+        assert_eq!(sandbox.run_record(&task)["applied"].is_null(), verb == "undo", "{place}");
         assert!(!sandbox.repository().join(".git/index.lock").exists(), "{place}");
         let (code, answer) = said(&sandbox, &[opposite, &task]);
         assert_eq!((code, tree_of_files(&sandbox)), (0, before.clone()), "{place}: {answer}");
     }
     assert_eq!(git(&sandbox, &["for-each-ref", "refs/gitspool/aside"]), "");
+    // What was about to be drawn lies in `.local/tmp` until a daemon starts.
+    sandbox.drain();
     check(&mut sandbox);
 }
 

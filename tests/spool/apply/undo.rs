@@ -101,3 +101,27 @@ fn a_patch_has_all_of_it_and_is_written_over_nothing() {
         check(&mut sandbox);
     }
 }
+
+#[test]
+fn each_branch_is_undone_by_itself() {
+    let (mut sandbox, task) = done("echo new > new", &json!({}));
+    let first = git(&sandbox, &["rev-parse", "HEAD"]);
+    for branch in ["one", "two"] {
+        git(&sandbox, &["branch", branch]);
+        applies(&sandbox, &[&task, "--onto", branch]);
+    }
+    git(&sandbox, &["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    let (code, answer) = said(&sandbox, &["apply", &task, "--onto", "alias"]);
+    assert_eq!((code, &answer["answer"]), (1, &json!("left")), "{answer}");
+    assert_eq!(git(&sandbox, &["symbolic-ref", "refs/heads/alias"]), "refs/heads/main");
+    applies(&sandbox, &[&task]);
+    let (_, answer) = said(&sandbox, &["undo", &task, "--onto", "one"]);
+    assert_eq!(answer["undone"]["branch"], "one");
+    assert_eq!(sandbox.run_record(&task)["applied"].as_array().unwrap().len(), 2);
+    for branch in ["main", "two"] {
+        let (_, answer) = said(&sandbox, &["undo", &task]);
+        assert_eq!(answer["undone"]["branch"], branch);
+    }
+    assert_eq!(git(&sandbox, &["rev-parse", "one", "two", "main"]), [&first[..]; 3].join("\n"));
+    check(&mut sandbox);
+}
