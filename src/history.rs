@@ -107,6 +107,31 @@ pub(crate) fn lines_after(layout: &Layout, host: &Name, after: u64) -> Result<Ve
     Ok(lines)
 }
 
+/// The same, where the end of the file that grows has them all: it is read from its end, so that a look at what is new costs
+/// no more than that.
+pub(crate) fn newest_after(layout: &Layout, host: &Name, after: u64) -> Result<Vec<Line<Event>>, StoreError> {
+    let path = layout.now(host);
+    let file = match store::open_dropped(&path) {
+        Err(error) if error.is_not_found() => return lines_after(layout, host, after),
+        opened => opened?,
+    };
+    let bytes = store::bytes_in(&file).unwrap_or_default();
+    let mut part = 64 * 1024;
+    while part < bytes {
+        let end = store::read_part(&file, &path, bytes - part, usize::try_from(part).unwrap_or(usize::MAX))?;
+        // It begins within a line.
+        let begin = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
+        let parsed = jsonl::parse_where::<Event>(&end[begin..], |seq| seq > after);
+        let lines = end[begin..].iter().filter(|byte| **byte == b'\n').count();
+        // Numbers rise: where one of them is an earlier one, nothing of those that are wanted is left out.
+        if parsed.lines.len() + parsed.bad.len() < lines {
+            return Ok(parsed.lines);
+        }
+        part *= 4;
+    }
+    lines_after(layout, host, after)
+}
+
 /// What a look at the end of a log found.
 pub(crate) struct Looked {
     pub(crate) changes: Changes,
@@ -305,5 +330,25 @@ mod tests {
         std::fs::write(layout::compressed(&plain), b"torn").unwrap();
         assert_eq!(compress_older(&folder.layout, &folder.host, "2023-06-30", &|| true).unwrap(), 1);
         assert_eq!(folder.seqs(), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn the_newest_lines_are_the_same_from_whichever_end_the_log_is_read() {
+        let it = folder();
+        let line = |seq: u64| {
+            let reason = "x".repeat(usize::try_from(seq % 7 * 400).unwrap());
+            format!(
+                "{{\"seq\":{seq},\"at\":\"2023-07-02T00:00:00.000000Z\",\"type\":\"queue.paused\",\"queue\":\"q\",\"by\":\"hand\",\"reason\":\"{reason}\"}}\n"
+            )
+        };
+        // One that nobody can read, and one whose end is not written yet.
+        let whole: String =
+            (7..607).map(|seq| if seq == 550 { "no line\n".to_owned() } else { line(seq) }).collect();
+        std::fs::write(it.layout.now(&it.host), whole + "{\"seq\":607").unwrap();
+        assert!(store::bytes_of(&it.layout.now(&it.host)).unwrap() > 256 * 1024);
+        for after in [0, 1, 3, 5, 6, 7, 100, 400, 548, 549, 550, 590, 605, 606, 607, 1000] {
+            let all = lines_after(&it.layout, &it.host, after).unwrap();
+            assert_eq!(newest_after(&it.layout, &it.host, after).unwrap(), all, "{after}");
+        }
     }
 }

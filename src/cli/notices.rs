@@ -17,7 +17,7 @@ pub(super) fn open(spool: &Spool) -> Result<Vec<Notice>, CliError> {
     let checkpoint = store::read_if_there(&layout.checkpoint())?.unwrap_or_default();
     // Without one the whole log is gone through, as by a daemon.
     let checkpoint = Checkpoint::parse(&checkpoint).unwrap_or_default();
-    let lines = history::lines_after(layout, &host, checkpoint.seq)?;
+    let lines = history::newest_after(layout, &host, checkpoint.seq)?;
     let known = checkpoint.notices.open.into_iter().map(|open| (open.notice.id, open.notice));
     let mut open: BTreeMap<NoticeId, Notice> = known.collect();
     for line in lines {
